@@ -1,0 +1,1 @@
+"""One job over many scans: parallel, resumable, honest about failures."""

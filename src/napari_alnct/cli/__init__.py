@@ -1,0 +1,1 @@
+"""The command napari-alnct-train: thin, nothing heavy at module level."""

@@ -1,0 +1,1 @@
+"""Computing on values: no Qt, no napari; only checkpoint touches files."""

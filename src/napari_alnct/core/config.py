@@ -1,0 +1,136 @@
+"""Every setting, once: frozen dataclasses with bounds, to and from JSON.
+
+The command makes its flags from the fields, the plugin its form, and a
+checkpoint stores the same object. Bounds are a plain dict in ``Annotated``
+(keys of magicgui: ``min``, ``max``, ``label``, ``choices``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from napari_alnct.core.errors import SettingsError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Norm = Literal["batch", "group", "instance"]
+SettingsT = TypeVar("SettingsT")
+
+
+def bounds(cls: type, name: str) -> dict[str, Any]:
+    """Give the bounds and label of one field.
+
+    Parameters
+    ----------
+    cls : type
+        A settings dataclass.
+    name : str
+        Field name.
+
+    Returns
+    -------
+    dict
+        Keys such as ``min``, ``max``, ``label``; empty when the field has none.
+    """
+    hint = get_type_hints(cls, include_extras=True)[name]
+    return dict(get_args(hint)[1]) if get_origin(hint) is Annotated else {}
+
+
+def check_bounds(settings: object) -> None:
+    """Refuse values outside the bounds of their fields.
+
+    Parameters
+    ----------
+    settings : dataclass instance
+        Called from ``__post_init__``.
+
+    Raises
+    ------
+    SettingsError
+        Names the field, the value and the allowed range.
+    """
+    cls = type(settings)
+    for field in fields(settings):  # type: ignore[arg-type]
+        limits, value = bounds(cls, field.name), getattr(settings, field.name)
+        if value is None or isinstance(value, (str, bool)):
+            continue
+        for number in value if isinstance(value, tuple) else (value,):
+            low, high = limits.get("min", float("-inf")), limits.get("max", float("inf"))
+            if not low <= number <= high:
+                raise SettingsError(
+                    f"{field.name} is {value}, allowed is {low} to {high}; choose a value in this range"
+                )
+
+
+def to_json(settings: object) -> dict[str, Any]:
+    """Give a settings dataclass as plain JSON values."""
+    return asdict(settings)  # type: ignore[call-overload, no-any-return]
+
+
+def from_json(cls: type[SettingsT], values: dict[str, Any]) -> SettingsT:
+    """Give the settings stored by `to_json`; lists become tuples, unknown keys are refused.
+
+    Parameters
+    ----------
+    cls : type
+        The settings dataclass.
+    values : dict
+        Field names to values.
+
+    Returns
+    -------
+    cls
+
+    Raises
+    ------
+    SettingsError
+        If a key is not a field of the class.
+    """
+    names = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise SettingsError(f"{cls.__name__} has no setting {', '.join(unknown)}; known are {', '.join(sorted(names))}")
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSettings:
+    """How a scan is brought to the form that the network was trained on."""
+
+    spacing_mm: Annotated[float, {"min": 0.3, "max": 5.0, "label": "Spacing (mm)"}] = 1.0
+    """Isotropic spacing of the prepared scan."""
+    low_hu: Annotated[float, {"min": -3000.0, "max": 0.0, "label": "Lowest HU"}] = -1200.0
+    """Values below are set to this before any interpolation."""
+    high_hu: Annotated[float, {"min": 0.0, "max": 4000.0, "label": "Highest HU"}] = 600.0
+    """Values above are set to this before any interpolation."""
+    margin_mm: Annotated[float, {"min": 0.0, "max": 60.0, "label": "Margin around the lungs (mm)"}] = 16.0
+    """What is kept around the lungs: nodules on the pleura and the hilum must stay inside."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionSettings:
+    """How candidates are found and kept."""
+
+    device: Annotated[Device, {"label": "Device"}] = "auto"
+    """Where the network runs; auto takes a CUDA GPU when there is one."""
+    precision: Annotated[Precision, {"label": "Precision"}] = "auto"
+    """auto: bfloat16 where the processor has it, else float32."""
+    threshold: Annotated[float | None, {"min": 0.0, "max": 1.0, "label": "Lowest score shown"}] = None
+    """Lowest score shown; none: the model's point of about one false mark per scan."""
+    second_look: Annotated[bool, {"label": "Second look"}] = True
+    """Let the 64-voxel classifier score each candidate again."""
+    lung_margin_mm: Annotated[float, {"min": 0.0, "max": 60.0, "label": "Lung margin (mm)"}] = 15.0
+    """Candidates farther than this from the lungs are dropped."""
+    max_candidates: Annotated[int, {"min": 1, "max": 100, "label": "Most candidates"}] = 100
+    """LUNA16 counts at most 100 marks per scan."""
+    max_block_mvox: Annotated[float, {"min": 0.5, "max": 2000.0, "label": "Largest block (million voxels)"}] = 40.0
+    """Larger scans run in overlapping blocks of at most this size."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self)

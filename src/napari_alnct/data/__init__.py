@@ -1,0 +1,1 @@
+"""Synthetic data that the project makes itself."""

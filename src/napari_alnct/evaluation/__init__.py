@@ -1,0 +1,1 @@
+"""How detections are judged against reference nodules."""

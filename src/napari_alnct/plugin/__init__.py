@@ -1,0 +1,1 @@
+"""The napari layer: private modules that only the manifest points at."""
