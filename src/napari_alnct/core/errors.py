@@ -24,6 +24,10 @@ class ModelError(AlnctError):
     """A model file is missing, damaged, unknown or fails its self-test."""
 
 
+class LungsNotFoundError(AlnctError):
+    """A scan shows no lungs, or a lung mask does not belong to it."""
+
+
 class TableError(AlnctError):
     """A CSV or JSON table lacks a column, or holds a value that cannot be read."""
 
