@@ -134,3 +134,59 @@ class DetectionSettings:
     def __post_init__(self) -> None:
         """Check the bounds."""
         check_bounds(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSettings:
+    """Shape of the encoder that detector and classifier are built from."""
+
+    widths: Annotated[tuple[int, ...], {"min": 1, "max": 1024, "label": "Channels per stage"}] = (24, 48, 96, 160)
+    """Channels at strides 2, 4, 8, 16, ..., before `feat_mult`."""
+    depths: Annotated[tuple[int, ...], {"min": 1, "max": 12, "label": "Blocks per stage"}] = (1, 1, 2, 1)
+    """Residual blocks per stage."""
+    feat_mult: Annotated[float, {"min": 0.125, "max": 8.0, "label": "Channel multiplier"}] = 1.0
+    """Multiplies all widths."""
+    norm: Annotated[Norm, {"label": "Normalisation"}] = "batch"
+    """batch keeps block seams invisible; group and instance suit small batches."""
+    dropout: Annotated[float, {"min": 0.0, "max": 0.9, "label": "Dropout"}] = 0.0
+    """Share of features dropped before the head, in training only."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds and that every stage has a depth."""
+        check_bounds(self)
+        if len(self.widths) != len(self.depths) or len(self.widths) < 2:
+            raise SettingsError(
+                f"widths {self.widths} and depths {self.depths} need the same number of stages, at least 2"
+            )
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Give the channels per stage after `feat_mult`, multiples of 8, at least 8."""
+        return tuple(max(8, 8 * round(width * self.feat_mult / 8)) for width in self.widths)
+
+    @property
+    def stride(self) -> int:
+        """Give the input voxels per cell of the deepest stage."""
+        return 2 ** len(self.widths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorNetSettings(EncoderSettings):
+    """Shape of the fully convolutional detector; its output has one cell per 4 voxels."""
+
+    head_width: Annotated[int, {"min": 8, "max": 512, "label": "Channels of the head"}] = 64
+    """Channels of the last feature map, before the 1x1x1 heads; multiplied by `feat_mult`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierNetSettings(EncoderSettings):
+    """Shape of the patch classifier: a cube of voxels to one nodule logit."""
+
+    widths: Annotated[tuple[int, ...], {"min": 1, "max": 1024, "label": "Channels per stage"}] = (16, 32, 64, 128)
+    """Channels at strides 2, 4, 8, 16, before `feat_mult`."""
+    depths: Annotated[tuple[int, ...], {"min": 1, "max": 12, "label": "Blocks per stage"}] = (1, 1, 2, 1)
+    """Residual blocks per stage."""
+    patch_vox: Annotated[int, {"min": 16, "max": 160, "label": "Patch edge (voxels)"}] = 64
+    """Edge of the cube, voxels of 1 mm."""
+    dropout: Annotated[float, {"min": 0.0, "max": 0.9, "label": "Dropout"}] = 0.1
+    """Share of features dropped before the head, in training only."""
