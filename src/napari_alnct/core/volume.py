@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ THICK_SLICE_MM = 2.5  # LUNA16 admits slices up to 2.5 mm
 HU_RANGE = (-4096, 32767)  # reader contract, step 6
 LUNG_PERCENTILE_HU = -500  # a chest CT has at least 5 % lung or air below this
 TISSUE_PERCENTILE_HU = 0  # and at least 0.1 % soft tissue or bone above this
+AIR_HU = -1024  # no tissue is below; scanners mark voxels outside their field of view so
+PADDING_SHARE = 0.01  # of the voxels: less is noise, not a mark
+SAMPLE_STEP = 5  # every 5th voxel along each axis gives the percentiles
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Volume:
         """
         plan = plan_lps(geometry)
         voxels = reorient(to_int16(hu), plan)
-        found = (*flags, *geometry_flags(plan.geometry), *hu_flags(voxels))
+        found = (*flags, *geometry_flags(plan.geometry), *hu_flags(hu))
         return cls(voxels, plan.geometry, geometry, series_uid, found)
 
     @cached_property
@@ -176,28 +180,85 @@ def geometry_flags(geometry: Geometry) -> tuple[QualityFlag, ...]:
     return (QualityFlag("thick_slices", text),)
 
 
-def hu_flags(hu: HuArray) -> tuple[QualityFlag, ...]:
-    """Give ``not_hu`` when the voxels do not look like a chest CT in Hounsfield units.
+def hu_flags(values: NDArray[Any]) -> tuple[QualityFlag, ...]:
+    """Give the flags that follow from the voxels: ``not_hu`` and ``padding``.
 
     Parameters
     ----------
-    hu : ndarray of int16
-        Voxels; every 5th along each axis is looked at for the percentiles.
+    values : ndarray of numbers
+        Voxels before any conversion to int16, which would hide values out of range.
 
     Returns
     -------
     tuple of QualityFlag
+    """
+    doubt = hu_doubt(values)
+    if doubt is not None:
+        return (QualityFlag("not_hu", f"The voxels do not look like Hounsfield units of a chest: {doubt}."),)
+    padding = padding_hu(values)
+    if padding is None:
+        return ()
+    return (QualityFlag("padding", f"Voxels outside the scanner's field of view hold {padding:g} HU."),)
+
+
+def hu_doubt(values: NDArray[Any]) -> str | None:
+    """Give the reason why voxels do not look like a chest CT in Hounsfield units.
+
+    Parameters
+    ----------
+    values : ndarray of numbers, 3-D
+        Voxels before any conversion to int16.
+
+    Returns
+    -------
+    str or None
+        A phrase with the numbers found; None when nothing speaks against HU.
 
     Notes
     -----
-    Reader contract, step 6: within [-4096, 32767], 5th percentile < -500 HU, 99.9th percentile > 0 HU.
+    Reader contract, step 6: all voxels within [-4096, 32767], 5th percentile below -500 HU and
+    99.9th percentile above 0 HU (percentiles of every 5th voxel along each axis).
+
+    Examples
+    --------
+    >>> hu_doubt(np.full((2, 2, 2), 64536, np.uint16))
+    'values from 64536 to 64536, outside -4096 to 32767'
     """
-    sample = hu[::5, ::5, ::5]
-    low, high = np.percentile(sample, [5, 99.9])
-    if int(sample.min()) >= HU_RANGE[0] and low < LUNG_PERCENTILE_HU and high > TISSUE_PERCENTILE_HU:
-        return ()
-    text = (
-        f"The voxels do not look like Hounsfield units of a chest (5th percentile {low:.0f}, "
-        f"99.9th percentile {high:.0f}, lowest {int(sample.min())})."
-    )
-    return (QualityFlag("not_hu", text),)
+    lowest, highest = float(values.min()), float(values.max())
+    if not (lowest >= HU_RANGE[0] and highest <= HU_RANGE[1]):  # also true for NaN
+        return f"values from {lowest:g} to {highest:g}, outside {HU_RANGE[0]} to {HU_RANGE[1]}"
+    low, high = np.percentile(_sample(values), [5, 99.9])
+    if not low < LUNG_PERCENTILE_HU:
+        return f"5th percentile {low:.0f}, not below {LUNG_PERCENTILE_HU}"
+    if not high > TISSUE_PERCENTILE_HU:
+        return f"99.9th percentile {high:.0f}, not above {TISSUE_PERCENTILE_HU}"
+    return None
+
+
+def padding_hu(values: NDArray[Any]) -> float | None:
+    """Give the value that marks voxels outside the scanner's field of view.
+
+    Parameters
+    ----------
+    values : ndarray of numbers, 3-D
+        Voxels in HU.
+
+    Returns
+    -------
+    float or None
+        The lowest value, when it is below -1024 HU and fills at least 1 % of the voxels.
+
+    Examples
+    --------
+    >>> padding_hu(np.array([[[-3024, -3024, 40]]], np.int16))
+    -3024.0
+    """
+    sample = _sample(values)
+    lowest = sample.min()
+    if lowest < AIR_HU and np.mean(sample == lowest) >= PADDING_SHARE:
+        return float(lowest)
+    return None
+
+
+def _sample(values: NDArray[Any]) -> NDArray[Any]:
+    return values[::SAMPLE_STEP, ::SAMPLE_STEP, ::SAMPLE_STEP]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from napari_alnct.core.errors import AlnctError
 from napari_alnct.core.geometry import Geometry
-from napari_alnct.io.metaimage_header import ELEMENT_TYPES, FORBIDDEN_IN_NAME, orientation_letters
+from napari_alnct.io.metaimage_header import ELEMENT_TYPES, PATH_MARKS, PATTERN_MARK, orientation_letters
 
 WRITE_STEP_BYTES = 1 << 22  # uncompressed bytes handed to zlib at a time
 SIZE_DIGITS = 20  # room for CompressedDataSize, filled in after compressing
@@ -75,8 +75,9 @@ def write_metaimage(path: Path, array_zyx: NDArray[Any], geometry: Geometry, *, 
 def _check(path: Path, array_zyx: NDArray[Any], geometry: Geometry) -> None:
     if path.suffix.lower() not in (".mhd", ".mha"):
         raise ValueError(f"{path.name}: a MetaImage file ends in .mhd or .mha")
-    if any(mark in path.name for mark in FORBIDDEN_IN_NAME) or not path.name.isprintable():
-        raise AlnctError(f"{path.name!r} holds one of {' '.join(FORBIDDEN_IN_NAME)} or a control character; rename it")
+    refused = (*PATH_MARKS, PATTERN_MARK)
+    if any(mark in path.name for mark in refused) or not path.name.isprintable():
+        raise AlnctError(f"{path.name!r} holds one of {' '.join(refused)} or a control character; choose another name")
     if array_zyx.dtype.newbyteorder("=") not in ELEMENT_TYPES.values():
         allowed = ", ".join(dtype.name for dtype in ELEMENT_TYPES.values())
         raise TypeError(f"{path.name}: cannot write {array_zyx.dtype} voxels, allowed are {allowed}")
