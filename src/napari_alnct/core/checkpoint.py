@@ -53,6 +53,8 @@ class Recipe:
         Shape of the classifier, None when the file has none.
     combine : tuple of 3 float
         Weights (detector logit, classifier logit, constant) of the final logit.
+    first_stage_scale : tuple of 2 float
+        Factor and constant of the final logit when there is no second look.
     operating_points : dict of str to float
         False marks per scan, as text, to threshold of the final score.
     training : dict
@@ -68,6 +70,7 @@ class Recipe:
     detector: DetectorNetSettings | None = None
     classifier: ClassifierNetSettings | None = None
     combine: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    first_stage_scale: tuple[float, float] = (1.0, 0.0)
     operating_points: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     self_test: dict[str, list[float]] = field(default_factory=dict)
@@ -297,6 +300,7 @@ def _recipe_from_json(document: dict[str, Any]) -> Recipe:
         raise ValueError(f"format {document['format']}, this version reads {FORMAT_VERSION}")
     values["prepare"] = from_json(PrepareSettings, values["prepare"])
     values["combine"] = tuple(values["combine"])
+    values["first_stage_scale"] = tuple(values["first_stage_scale"])
     for key, cls in (("detector", DetectorNetSettings), ("classifier", ClassifierNetSettings)):
         values[key] = from_json(cls, values[key]) if values[key] else None
     return Recipe(**values)

@@ -53,7 +53,7 @@ def check_bounds(settings: object) -> None:
     cls = type(settings)
     for field in fields(settings):  # type: ignore[arg-type]
         limits, value = bounds(cls, field.name), getattr(settings, field.name)
-        if value is None or isinstance(value, (str, bool)):
+        if not limits or value is None or isinstance(value, (str, bool)):
             continue
         for number in value if isinstance(value, tuple) else (value,):
             low, high = limits.get("min", float("-inf")), limits.get("max", float("inf"))

@@ -19,11 +19,10 @@ from napari_alnct.core.config import check_bounds
 from napari_alnct.core.network import OUTPUT_STRIDE
 from napari_alnct.core.targets import CellTargets, assign_cells
 from napari_alnct.training.cases import SPOT_SORTS, TrainingCase
-from napari_alnct.training.insertion import Donor, blend, draw_scale, transform_donor
+from napari_alnct.training.insertion import Donor
+from napari_alnct.training.placement import cut, place_donors
 
-CLEARANCE_MM = 4.0  # between the rims of an inserted and any other finding
 OUTSIDE_MARGIN_MM = 4.0  # around nodules whose centre lies just outside the patch
-N_TRIES = 6
 MOST_PADDING_VOX = 12  # a patch may reach outside the scan by this much
 
 
@@ -86,13 +85,15 @@ def draw_patch(
     rng = np.random.default_rng((seed, number))
     case = _choose_case(cases, settings, rng)
     start = _choose_start(case, settings, rng)
-    hu = _cut(case.hu, start, settings.edge_vox, settings.low_hu)
+    hu = cut(case.hu, start, settings.edge_vox, settings.low_hu)
     np.clip(hu, settings.low_hu, settings.high_hu, out=hu)
     centres, diameters = case.centres_zyx_vox - start, case.diameters_mm
     ignored, radii = case.ignored_zyx_vox - start, case.ignored_radii_mm
     if donors and not case.is_synthetic:
         taken = (np.vstack([centres, ignored]), np.concatenate([diameters / 2, radii]))
-        more = _insert(hu, case, start, donors, taken, settings, rng)
+        n_donors = int(rng.integers(1, settings.most_insertions + 1)) if rng.random() < settings.insertion_share else 0
+        n_controls = int(rng.integers(1, 4)) if rng.random() < settings.control_share else 0
+        more = place_donors(hu, case, start, donors, taken, n_donors, n_controls, settings.round_hu, rng)
         centres, diameters = np.vstack([centres, more[0]]), np.concatenate([diameters, more[1]])
     inside = np.all((centres >= 0) & (centres <= settings.edge_vox - 1), axis=1)
     targets = assign_cells(
@@ -102,7 +103,7 @@ def draw_patch(
         np.vstack([ignored, centres[~inside]]),
         np.concatenate([radii, diameters[~inside] / 2 + OUTSIDE_MARGIN_MM]),
     )
-    return _turn(_degrade(hu, rng), targets, rng)
+    return _turn(degrade(hu, rng), targets, rng)
 
 
 def _choose_case(cases: Sequence[TrainingCase], settings: CropSettings, rng: np.random.Generator) -> TrainingCase:
@@ -126,96 +127,20 @@ def _choose_start(case: TrainingCase, settings: CropSettings, rng: np.random.Gen
     return np.clip(start, -MOST_PADDING_VOX, last + MOST_PADDING_VOX)
 
 
-def _cut(hu: NDArray[np.int16], start: NDArray[np.int_], edge: int, fill: float) -> NDArray[np.float32]:
-    """Give a cube of the scan, padded where it reaches outside."""
-    out = np.full((edge,) * 3, fill, np.float32)
-    source = tuple(slice(max(0, a), max(0, min(n, a + edge))) for a, n in zip(start, hu.shape, strict=True))
-    target = tuple(slice(s.start - a, s.stop - a) for s, a in zip(source, start, strict=True))
-    out[target] = hu[source]
-    return out
+def degrade(hu: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Give the patch with another sharpness, scale, level and noise, as scanners and kernels differ.
 
+    Parameters
+    ----------
+    hu : ndarray of float32, shape (z, y, x)
+        Patch.
+    rng : Generator
+        Source of chance.
 
-def _insert(
-    hu: NDArray[np.float32],
-    case: TrainingCase,
-    start: NDArray[np.int_],
-    donors: Sequence[Donor],
-    taken: tuple[NDArray[np.float64], NDArray[np.float64]],
-    settings: CropSettings,
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Blend donors and plain-lung controls into the patch; give the centres and diameters of the donors."""
-    places, radii = [tuple(p) for p in taken[0]], list(taken[1])
-    centres: list[NDArray[np.int_]] = []
-    diameters: list[float] = []
-    n_donors = int(rng.integers(1, settings.most_insertions + 1)) if rng.random() < settings.insertion_share else 0
-    n_controls = int(rng.integers(1, 4)) if rng.random() < settings.control_share else 0
-    for k in range(n_donors + n_controls):
-        donor = donors[int(rng.integers(len(donors)))]
-        donor = transform_donor(donor, draw_scale(donor, rng), rng)
-        is_control = k >= n_donors
-        if is_control:
-            donor = _as_control(donor, case, rng)
-        centre = _free_spot(case, start, donor.diameter_mm / 2, places, radii, settings, rng)
-        if centre is None or donor.outline.max() < 0.5:
-            continue
-        donor = _rounded(donor, settings.round_hu)
-        blend(hu, donor, centre)
-        if not is_control:
-            centres.append(centre)
-            diameters.append(donor.diameter_mm)
-            places.append(tuple(centre.astype(float)))
-            radii.append(donor.diameter_mm / 2)
-    return np.array(centres, float).reshape(-1, 3), np.array(diameters, float)
-
-
-def _as_control(donor: Donor, case: TrainingCase, rng: np.random.Generator) -> Donor:
-    """Give plain lung of the same host in the donor's outline: its seam without its nodule."""
-    spots = case.spots["aerated"]
-    middle = spots[rng.integers(len(spots))].astype(int)
-    tissue = _cut(case.hu, middle - donor.outline.shape[0] // 2, donor.outline.shape[0], donor.level_hu)
-    level = float(np.median(tissue[donor.outline > 0.5])) if (donor.outline > 0.5).any() else donor.level_hu
-    return Donor(tissue - level, donor.outline, donor.centre_zyx_vox, level, donor.diameter_mm, "control")
-
-
-def _rounded(donor: Donor, step_hu: float) -> Donor:
-    if step_hu <= 0:
-        return donor
-    contrast = np.rint(donor.contrast_hu / step_hu) * np.float32(step_hu)
-    return Donor(contrast, donor.outline, donor.centre_zyx_vox, donor.level_hu, donor.diameter_mm, donor.name)
-
-
-def _free_spot(
-    case: TrainingCase,
-    start: NDArray[np.int_],
-    radius_mm: float,
-    places: list[tuple[float, ...]],
-    radii: list[float],
-    settings: CropSettings,
-    rng: np.random.Generator,
-) -> NDArray[np.int_] | None:
-    """Give a plausible voxel of the patch that is clear of every other finding, or None."""
-    sort = rng.choice(SPOT_SORTS, p=(0.5, 0.25, 0.25))
-    spots = case.spots[sort] - start
-    spots = spots[np.all((spots >= 3) & (spots < settings.edge_vox - 3), axis=1)]
-    taken, reach = np.array(places, float).reshape(-1, 3), np.array(radii, float)
-    for _ in range(N_TRIES if len(spots) else 0):
-        spot = spots[rng.integers(len(spots))].astype(int)
-        if sort == "vessel":
-            spot = spot + np.rint(_direction(rng) * radius_mm * 0.8).astype(int)
-        gap = np.linalg.norm(taken - spot, axis=1) - reach - radius_mm
-        if (gap > CLEARANCE_MM).all() and np.all((spot >= 0) & (spot < settings.edge_vox)):
-            return spot
-    return None
-
-
-def _direction(rng: np.random.Generator) -> NDArray[np.float64]:
-    step = rng.standard_normal(3)
-    return step / np.linalg.norm(step)
-
-
-def _degrade(hu: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Change sharpness, scale and level of the whole patch and add noise, as scanners and kernels do."""
+    Returns
+    -------
+    ndarray of float32, same shape
+    """
     if rng.random() < 0.35:
         hu = ndimage.gaussian_filter1d(hu, rng.uniform(0.4, 1.2), axis=0)
     if rng.random() < 0.2:
