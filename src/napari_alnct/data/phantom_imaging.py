@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_alnct.core.geometry import Geometry
-from napari_alnct.data.phantom_anatomy import FAT_HU, Fields, true_distance
+from napari_alnct.data.phantom_anatomy import Fields
 from napari_alnct.data.phantom_body import Frame
 from napari_alnct.data.phantom_paint import AIR_HU, Float32, Float64, Upsampler, axes_mm
 
@@ -176,26 +176,25 @@ def expose(hu: Float32, grid: Geometry, scanner: Scanner, seed: int) -> NDArray[
     gain = np.sqrt((across**2).sum() * (along**2).sum() * (slices**2).sum())
     level = noise_profile(grid, rng) * np.float32(scanner.noise_hu / gain)
     result = np.empty(hu.shape, dtype=np.int16)
-    ring: list[Float32] = []
-    n = len(hu)
-    for i in range(n + 1):
-        if i < n:
-            plane = hu[i] + rng.standard_normal(hu.shape[1:], dtype=np.float32) * level
-            plane = ndimage.correlate1d(plane, across, axis=0, mode="nearest")
-            ring.append(ndimage.correlate1d(plane, along, axis=1, mode="nearest"))
+    planes: list[Float32] = []  # the blurred slices i - 2, i - 1, i
+    for i, plane in enumerate(hu):
+        noisy = plane + rng.standard_normal(plane.shape, dtype=np.float32) * level
+        noisy = ndimage.correlate1d(noisy, across, axis=0, mode="nearest")
+        planes = [*planes[-2:], ndimage.correlate1d(noisy, along, axis=1, mode="nearest")]
         if i:
-            before, after = ring[max(0, len(ring) - 3 + (i == n))], ring[-1]
-            here = ring[-2] if i < n else ring[-1]
-            before = ring[-3] if i < n and len(ring) > 2 else (ring[-2] if i == n and n > 1 else here)
-            mixed = slices[1] * here + slices[0] * (before + after)
-            result[i - 1] = np.rint(np.clip(mixed, LOWEST_HU, HIGHEST_HU))
-        ring = ring[-3:]
+            result[i - 1] = _slice_of(planes[-3:][0], planes[-2], planes[-1], slices)
+    result[-1] = _slice_of(planes[-2:][0], planes[-1], planes[-1], slices)
     return result
+
+
+def _slice_of(below: Float32, here: Float32, above: Float32, weights: Float64) -> NDArray[np.int16]:
+    mixed = weights[1] * here + weights[0] * (below + above)
+    return np.rint(np.clip(mixed, LOWEST_HU, HIGHEST_HU)).astype(np.int16)
 
 
 def noise_profile(grid: Geometry, rng: np.random.Generator) -> Float32:
     """Give the relative noise in a slice, 1 in the middle: less noise near the skin."""
-    z, y, x = axes_mm(grid)
+    _, y, x = axes_mm(grid)
     half_y, half_x = (y[-1] - y[0]) / 2, (x[-1] - x[0]) / 2
     radius2 = ((y - y.mean()) / half_y)[:, None] ** 2 + ((x - x.mean()) / half_x)[None, :] ** 2
     return (1.0 - rng.uniform(0.1, 0.3) * np.clip(radius2, 0, 1)).astype(np.float32)

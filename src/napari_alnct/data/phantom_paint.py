@@ -26,7 +26,7 @@ def axes_mm(grid: Geometry) -> tuple[Float64, Float64, Float64]:
     """Give the world positions of the voxel centres along z, y and x of an LPS grid, mm."""
     first = grid.origin_xyz_mm[::-1]
     z, y, x = (o + s * np.arange(n) for o, s, n in zip(first, grid.spacing_zyx_mm, grid.shape_zyx, strict=True))
-    return z, y, x
+    return z.astype(np.float64), y.astype(np.float64), x.astype(np.float64)
 
 
 def box_around(grid: Geometry, low_xyz_mm: Float64, high_xyz_mm: Float64) -> Box | None:

@@ -39,7 +39,7 @@ class PhantomSettings:
     spacing_zyx_mm: Annotated[Triple, {"min": 0.3, "max": 5.0, "label": "Spacing (z, y, x), mm"}] = (1.0, 0.7, 0.7)
     """Distance between voxel centres along z, y, x in LPS order, mm."""
     direction: Annotated[tuple[float, ...], {"min": -1.0, "max": 1.0, "label": "Direction"}] = IDENTITY
-    """Orientation of the stored file, row-major as in ITK; a signed permutation. The LPS volume does not depend on it."""
+    """Orientation of the stored file, a signed permutation, row-major as in ITK; it does not change the LPS volume."""
     n_nodules: Annotated[int | tuple[int, int], {"min": 0, "max": 60, "label": "Nodules"}] = 6
     """Number of nodules, or the smallest and largest number."""
     diameter_range_mm: Annotated[tuple[float, float], {"min": 3.0, "max": 40.0, "label": "Diameters (mm)"}] = (

@@ -73,7 +73,7 @@ def build_skeleton(body: Body, frame: Frame) -> Skeleton:
         last = float(np.interp(k, [1, 7, 8, 10, 11, 12], [0.92, 0.86, 0.82, 0.74, 0.58, 0.42]))
         for side in (1.0, -1.0):
             for lift in (-2.6, 2.6):  # two strands make a rib higher than thick
-                points = _rib(body, k, side, np.linspace(0.0, last, 30)) + (0.0, 0.0, lift)
+                points = _rib(body, k, side, np.linspace(0.0, last, 30)) + np.array([0.0, 0.0, lift])
                 bones.append(chain(frame.to_world(points), 4.0 * size))
             if k <= 10:
                 points = _rib(body, k, side, np.linspace(last, min(1.0, last + 0.16), 8))
@@ -87,7 +87,7 @@ def build_skeleton(body: Body, frame: Frame) -> Skeleton:
 
 
 def _plates(body: Body) -> list[tuple[Float64, float]]:
-    a, b, centre_y = (float(v) for v in cavity_half_axes(body, np.array(10.0)))
+    _, b, centre_y = (float(v) for v in cavity_half_axes(body, np.array(10.0)))
     front = centre_y - b - 7.0
     parts: list[tuple[Float64, float]] = []
     for x in (-12.0, -4.0, 4.0, 12.0):

@@ -14,6 +14,7 @@ three-dimensional model of the conducting airways. Ann Biomed Eng 28:793-802.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +117,7 @@ def grow_tree(
     names, group = np.unique(lobe, return_inverse=True)
     node, parent = np.tile(root_xyz_mm, (len(names), 1)), np.full(len(names), -1)
     points, heading = points_xyz_mm, _unit(points_xyz_mm.mean(0) - root_xyz_mm) * np.ones((len(names), 1))
-    parts: list[tuple[Float64, ...]] = []
+    parts: list[tuple[NDArray[Any], ...]] = []
     n_branches = 0
     while len(points):
         n = len(node)
