@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 OLDEST_PYTHON = (3, 11)
-TORCH = "torch==2.13.0"
+TORCH = "torch==2.13.0"  # not in CONSTRAINTS: pip takes "==2.13.0" there to refuse "2.13.0+cpu"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 EXTRAS = {"demo": "all", "dev": "dev"}
 CONSTRAINTS = os.path.join(".ci", "constraints.txt")
@@ -131,23 +131,29 @@ def install_torch(python):
     """Install the pinned torch: on Linux without an NVIDIA GPU the CPU build, which saves gigabytes."""
     if run(python, "-c", "import torch", quiet=True):
         return
-    if sys.platform != "linux" or has_nvidia_gpu():
-        say("installing " + TORCH)
-        if not pip(python, "install", "-q", TORCH, "-c", CONSTRAINTS):
-            say("%s is not to be had here; the package's own requirement decides" % TORCH)
-        return
-    cpu_build = TORCH + "+cpu"
-    say("no NVIDIA GPU seen: installing " + cpu_build)
+    if sys.platform == "linux" and not has_nvidia_gpu():
+        cpu_build = TORCH + "+cpu"
+        say("no NVIDIA GPU seen: installing " + cpu_build)
+        if install_cpu_torch(python, cpu_build):
+            return
+        say("PyTorch's CPU index cannot be reached: taking the default build of torch (several GB)")
+    say("installing " + TORCH)
+    if not pip(python, "install", "-q", TORCH, "-c", CONSTRAINTS):
+        say("%s is not to be had here; the package's own requirement decides" % TORCH)
+
+
+def install_cpu_torch(python, cpu_build):
+    """Install the CPU build from wherever pip looks already, else from PyTorch's index; give True on success."""
     install = ["install", "-q", cpu_build, "-c", CONSTRAINTS]
-    if pip(python, *install, quiet=True):  # an index or a folder of pip's configuration holds it
-        return
+    if pip(python, *install, quiet=True):
+        return True
     wheels = os.path.join(".venv", "wheels")
     source = ["--timeout", "10", "--retries", "1", "--index-url", TORCH_CPU_INDEX]
     fetched = pip(python, "download", "-q", "--no-deps", "-d", wheels, cpu_build, *source, quiet=True)
-    if fetched and pip(python, *install, "--find-links", wheels):
-        shutil.rmtree(wheels)
-        return
-    say("PyTorch's CPU index cannot be reached: taking the default build of torch (several GB)")
+    if not (fetched and pip(python, *install, "--find-links", wheels)):
+        return False
+    shutil.rmtree(wheels)
+    return True
 
 
 def install_project(python, extras):
