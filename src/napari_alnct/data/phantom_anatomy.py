@@ -112,13 +112,13 @@ class ChestBuilder:
         Its placement.
     grid : Geometry
         LPS grid of the scan.
-    vessels : Tubes
-        Great vessels and large airways that push the lungs aside, world mm.
+    firm : Tubes
+        What pushes the lungs aside: great vessels, large airways, bones; world mm.
     seed : int
         Source of the small irregularities.
     """
 
-    def __init__(self, body: Body, frame: Frame, grid: Geometry, vessels: Tubes, seed: int) -> None:
+    def __init__(self, body: Body, frame: Frame, grid: Geometry, firm: Tubes, seed: int) -> None:
         self.body, self.frame, self.grid = body, frame, coarse_grid(grid, frame)
         self.rng = np.random.default_rng([seed, 4])
         z, y, x = axes_mm(self.grid)
@@ -127,7 +127,7 @@ class ChestBuilder:
         x_body = ((x - frame.centre_xyz_mm[0]) / frame.scale_xyz[0])[None, None, :]
         self.x = x_body + body.shear[0] * self.z * 0.5
         self.y = y_body + body.shear[1] * self.z
-        self.vessel_distance = self._vessel_distance(vessels)
+        self.firm = self._firm_distance(firm)
 
     def build(self) -> Fields:
         """Give all fields."""
@@ -146,9 +146,9 @@ class ChestBuilder:
             lung_hu=self._lung_hu(cavity),
         )
 
-    def _vessel_distance(self, vessels: Tubes) -> Float32:
+    def _firm_distance(self, firm: Tubes) -> Float32:
         result = np.full(self.grid.shape_zyx, 60.0, dtype=np.float32)
-        for _, box, distance in tube_distances(self.grid, vessels, 16.0):
+        for _, box, distance in tube_distances(self.grid, firm, 12.0):
             np.minimum(result[box], distance, out=result[box])
         return result
 
@@ -169,14 +169,14 @@ class ChestBuilder:
     def _dome(self, side: float) -> Float64:
         top = self.body.domes_mm[0 if side > 0 else 1]
         square = ((self.x - side * 60.0) / 74.0) ** 2 + ((self.y + 16.0) / 90.0) ** 2
-        return top - 66.0 * square**1.1
+        return np.asarray(top - 66.0 * square**1.1, dtype=np.float64)
 
     def _lung(self, side: float, cavity: Float64, heart: Float64, spine: Float64) -> Float64:
         wide = 5.0 + 20.0 * np.exp(-(((self.y - 8.0) / 30.0) ** 2)) + 9.0 * np.clip((self.z - 30.0) / 60.0, 0.0, 1.0)
         lung = smooth_max(cavity, wide - side * self.x, 6.0)
         lung = smooth_max(lung, 3.0 - heart, 6.0)
         lung = smooth_max(lung, 1.5 - spine, 6.0)
-        lung = smooth_max(lung, 1.5 - self.vessel_distance, 3.0)
+        lung = smooth_max(lung, 1.5 - self.firm, 3.0)
         lung = smooth_max(lung, self._dome(side) - self.z, 4.0)
         crown = 122.0 * self.body.height - 4.0
         apex = _ellipsoid(self.x, self.y, self.z, (side * 44.0, 14.0, 30.0), (80.0, 80.0, crown - 30.0))

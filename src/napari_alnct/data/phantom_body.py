@@ -49,7 +49,7 @@ def draw_body(seed: int) -> Body:
         width=near(0.93, 1.05),
         depth=near(0.92, 1.06),
         height=near(0.94, 1.04),
-        wall_mm=near(10.0, 15.0),
+        wall_mm=near(12.0, 16.0),
         fat_mm=float(np.clip(rng.lognormal(2.4, 0.5), 4.0, 26.0)),
         heart=near(0.88, 1.08),
         domes_mm=(near(-74.0, -58.0), near(-64.0, -46.0)),
@@ -110,7 +110,7 @@ def fit_frame(grid: Geometry, body: Body, seed: int) -> Frame:
 def outer_half_axes(body: Body) -> tuple[float, float]:
     """Give half the width and half the depth of the body at its skin, mm of the body frame."""
     around = body.wall_mm + body.fat_mm
-    return 131.0 * body.width + around + 8.0, 88.0 * body.depth + around * 0.8 + 10.0
+    return 131.0 * body.width + around + 8.0, max(88.0 * body.depth + around * 0.8 + 10.0, body.spine_y_mm + 60.0)
 
 
 def cavity_half_axes(body: Body, z: Float64) -> tuple[Float64, Float64, Float64]:

@@ -95,8 +95,8 @@ def _fill_lungs(part: Float32, up: Upsampler, fields: Fields, lungs: Float32, z:
 
 def _sheet_hu(distance: Float32) -> Float32:
     """Give the extra density of a fissure, a sheet less than a millimetre thick."""
-    near = np.clip(1.0 - np.abs(distance) * np.float32(1 / 0.9), 0, 1)
-    near *= np.float32(260.0)
+    near = np.clip(1.0 - np.abs(distance) * np.float32(1 / 0.8), 0, 1)
+    near *= np.float32(200.0)
     return near
 
 

@@ -19,7 +19,7 @@ from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.geometry import Geometry
 from napari_alnct.data.phantom_paint import Box, Float32, Float64, axes_mm, paint_tubes
 from napari_alnct.data.phantom_settings import PhantomSettings, draw_count, draw_diameters_mm
-from napari_alnct.data.phantom_shapes import FORM_SHARES, FORMS, Shape3D, draw_shape, spicules
+from napari_alnct.data.phantom_shapes import FORM_SHARES, FORMS, Shape3D, draw_shape, feeding_vessels, spicules
 from napari_alnct.data.phantom_sites import CONTACTS, Sites
 
 Kind = Literal["solid", "part_solid", "ground_glass"]
@@ -170,7 +170,9 @@ def paint_body(
         core = _core(rng, canvas, body, radius)
         target = target + core * (core_hu - target)
     part = canvas.hu[body.inner_box]
-    part += inner * np.maximum(target - part, 0)
+    fading_mm = rng.uniform(0.1, 0.45 if level > -300 else 0.8)
+    inner_soft = ndimage.gaussian_filter(inner, [fading_mm / s for s in canvas.inner.spacing_zyx_mm])
+    part += inner_soft * np.maximum(target - part, 0)
     return PaintedNodule(
         centre_xyz_mm=body.centre_xyz_mm,
         diameter_mm=body.diameter_mm,
@@ -256,6 +258,8 @@ def add_nodules(canvas: Canvas, sites: Sites, settings: PhantomSettings) -> list
         if form == "spiculated":
             strands = spicules(rng, nodule.centre_xyz_mm, nodule.diameter_mm / 2)
             paint_tubes(canvas.hu, canvas.inner, strands, -150.0 if kind == "solid" else -450.0)
+        if contact != "juxtavascular":
+            paint_tubes(canvas.hu, canvas.inner, feeding_vessels(rng, nodule.centre_xyz_mm, size / 2), 0.0)
         sites.take(nodule.centre_xyz_mm, nodule.diameter_mm / 2)
         painted.append(nodule)
     return painted

@@ -147,7 +147,9 @@ def _distance(tubes: Tubes, i: int, z: Float64, y: Float64, x: Float64) -> Float
     return square
 
 
-def paint_tubes(hu: Float32, grid: Geometry, tubes: Tubes, inside_hu: float, *, bright: bool = True) -> None:
+def paint_tubes(
+    hu: Float32, grid: Geometry, tubes: Tubes, inside_hu: float, *, bright: bool = True, around_hu: float | None = None
+) -> None:
     """Paint tubes into a scan in place; the brighter (or darker) value wins.
 
     Parameters
@@ -162,11 +164,13 @@ def paint_tubes(hu: Float32, grid: Geometry, tubes: Tubes, inside_hu: float, *, 
         Value inside.
     bright : bool, optional
         True: only where it brightens (vessels, bones); False: only where it darkens (air).
+    around_hu : float, optional
+        What the edge fades into: nothing darker (or brighter) lies around. Default: air, or 100 HU when darkening.
     """
     edge_mm = float(np.mean(grid.spacing_zyx_mm))
     thinnest = 0.5 * edge_mm
     share = np.minimum((tubes.start_radius_mm + tubes.end_radius_mm) / (2 * thinnest), 1.0) ** 2
-    away_hu = AIR_HU if bright else AWAY_FROM_AIR_HU
+    away_hu = around_hu if around_hu is not None else AIR_HU if bright else AWAY_FROM_AIR_HU
     winner = np.maximum if bright else np.minimum
     for i, box, distance in tube_distances(grid, tubes.at_least(thinnest), edge_mm / 2):
         distance *= np.float32(-1 / edge_mm)

@@ -27,7 +27,7 @@ from napari_alnct.data.phantom_nodules import Canvas, PaintedNodule, add_nodules
 from napari_alnct.data.phantom_paint import AIR_HU, Float32, join, paint_tubes, tube_distances
 from napari_alnct.data.phantom_settings import PhantomSettings, lps_geometry, source_geometry, supersampling
 from napari_alnct.data.phantom_sites import Sites
-from napari_alnct.data.phantom_skeleton import build_skeleton, paint_skeleton
+from napari_alnct.data.phantom_skeleton import Skeleton, build_skeleton, paint_skeleton
 from napari_alnct.data.phantom_trees import Trees, central_airways, great_vessels, grow_trees
 
 LEFT_LUNG, RIGHT_LUNG, TRACHEA = 3, 4, 5  # labels of LUNA16's lung masks
@@ -99,9 +99,11 @@ def make_phantom(settings: PhantomSettings) -> PhantomScan:
     body = draw_body(settings.seed)
     frame = fit_frame(grid, body, settings.seed)
     great = great_vessels(frame)
-    fields = ChestBuilder(body, frame, grid, join(great, central_airways(frame)), settings.seed).build()
+    skeleton = build_skeleton(body, frame, settings.seed)
+    around = join(great, central_airways(frame), skeleton.bones)
+    fields = ChestBuilder(body, frame, grid, around, settings.seed).build()
     trees = grow_trees(frame, fields, great, settings.seed)
-    hu = _paint_chest(inner, body, frame, fields, trees)
+    hu = _paint_chest(inner, body, frame, fields, trees, skeleton)
     sites = Sites(hu, inner, fields, frame, trees.vessels)
     canvas = Canvas(hu, inner, grid, factors)
     painted = add_nodules(canvas, sites, settings)
@@ -114,12 +116,14 @@ def make_phantom(settings: PhantomSettings) -> PhantomScan:
     return PhantomScan(volume, nodules, tuple(excluded), tuple(n.contact for n in painted), organs, labels)
 
 
-def _paint_chest(inner: Geometry, body: Body, frame: Frame, fields: Fields, trees: Trees) -> Float32:
+def _paint_chest(
+    inner: Geometry, body: Body, frame: Frame, fields: Fields, trees: Trees, skeleton: Skeleton
+) -> Float32:
     hu = fill_soft_parts(inner, fields)
-    paint_skeleton(hu, inner, build_skeleton(body, frame), frame)
+    paint_skeleton(hu, inner, skeleton, frame)
     paint_tubes(hu, inner, trees.soft_tubes, 38.0)
     paint_tubes(hu, inner, trees.great_vessels, body.blood_hu)
-    paint_tubes(hu, inner, trees.airways.grown(1.12, 0.7), 0.0)
+    paint_tubes(hu, inner, trees.airways.grown(1.08, 0.4), -20.0)
     paint_tubes(hu, inner, trees.vessels, body.blood_hu)
     paint_tubes(hu, inner, trees.airways, AIR_HU + 10.0, bright=False)
     return hu

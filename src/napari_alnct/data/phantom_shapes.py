@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from napari_alnct.data.phantom_paint import Float64, Tubes
 
 FORMS = ("sphere", "ellipsoid", "lobulated", "spiculated")
-FORM_SHARES = (0.3, 0.3, 0.25, 0.15)
+FORM_SHARES = (0.2, 0.32, 0.3, 0.18)
 _ROUND = 0.35  # how softly the balls of a lobulated body melt together
 
 
@@ -63,7 +63,7 @@ def draw_shape(rng: np.random.Generator, form: str) -> Shape3D:
     -------
     Shape3D
     """
-    turn = Rotation.random(random_state=rng).as_matrix()
+    turn = Rotation.from_quat(rng.normal(size=4)).as_matrix()
     stretch = np.ones(3)
     if form == "ellipsoid":
         stretch = np.array([1.0, rng.uniform(0.7, 1.0), rng.uniform(0.55, 0.9)])
@@ -73,9 +73,9 @@ def draw_shape(rng: np.random.Generator, form: str) -> Shape3D:
         away = rng.normal(size=(n, 3))
         away *= (rng.uniform(0.35, 0.75, n) / np.linalg.norm(away, axis=1))[:, None]
         balls = np.concatenate([balls * 0.85, np.column_stack([away, rng.uniform(0.45, 0.75, n)])])
-    height = {"sphere": 0.0, "ellipsoid": 0.02, "lobulated": 0.04, "spiculated": 0.07}[form]
-    waves = np.column_stack([rng.normal(0, 3.0, (4, 3)), rng.uniform(0, 2 * np.pi, 4), np.full(4, height)])
-    shape = Shape3D(balls, (turn / stretch[:, None]) if form == "ellipsoid" else turn, waves[: 0 if height == 0 else 4])
+    height = {"sphere": 0.015, "ellipsoid": 0.04, "lobulated": 0.05, "spiculated": 0.09}[form]
+    waves = np.column_stack([rng.normal(0, 3.0, (5, 3)), rng.uniform(0, 2 * np.pi, 5), np.full(5, height)])
+    shape = Shape3D(balls, (turn / stretch[:, None]) if form == "ellipsoid" else turn, waves)
     return _with_unit_volume(shape)
 
 
@@ -117,3 +117,28 @@ def spicules(rng: np.random.Generator, centre_xyz_mm: Float64, radius_mm: float)
     bent = way + rng.normal(0, 0.25, way.shape)
     end = start + bent * radius_mm * rng.uniform(0.35, 1.0, n)[:, None]
     return Tubes(start, end, np.full(n, min(0.7, 0.14 * radius_mm)), np.full(n, 0.15))
+
+
+def feeding_vessels(rng: np.random.Generator, centre_xyz_mm: Float64, radius_mm: float) -> Tubes:
+    """Give up to three small vessels that run into a nodule; they do not count to its size.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of chance.
+    centre_xyz_mm : ndarray, shape (3,)
+        Centre of the nodule.
+    radius_mm : float
+        Its radius.
+
+    Returns
+    -------
+    Tubes
+    """
+    n = int(rng.integers(0, 4))
+    way = rng.normal(size=(n, 3))
+    way /= np.linalg.norm(way, axis=1, keepdims=True)
+    start = centre_xyz_mm + way * radius_mm * 0.6
+    end = start + (way + rng.normal(0, 0.2, way.shape)) * (radius_mm + rng.uniform(4.0, 10.0, n)[:, None])
+    thick = np.minimum(rng.uniform(0.35, 0.9, n), 0.35 * radius_mm)
+    return Tubes(start, end, thick, 0.5 * thick)

@@ -27,7 +27,7 @@ from napari_alnct.data.phantom_paint import (
 
 N_RIBS = 12
 VERTEBRA_STEP_MM = 23.0
-SHELL_HU, MARROW_HU, CARTILAGE_HU, CANAL_HU = 620.0, 210.0, 105.0, 18.0
+SHELL_HU, MARROW_HU, CARTILAGE_HU, CANAL_HU = 650.0, 260.0, 105.0, 18.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +48,12 @@ def _rib(body: Body, k: int, side: float, phase: Float64) -> Float64:
     a, b, centre_y = cavity_half_axes(body, np.minimum(z, 112.0))
     angle = np.pi * (0.10 + 0.86 * phase)
     power = 2 / 2.35
-    x = (a + 5.5) * np.abs(np.sin(angle)) ** power
-    y = centre_y + (b + 5.5) * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power
+    x = (a + 5.2) * np.abs(np.sin(angle)) ** power
+    y = centre_y + (b + 5.2) * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power
     return np.stack([side * x, y, z], axis=1)
 
 
-def build_skeleton(body: Body, frame: Frame) -> Skeleton:
+def build_skeleton(body: Body, frame: Frame, seed: int) -> Skeleton:
     """Give the bones of a chest.
 
     Parameters
@@ -62,22 +62,26 @@ def build_skeleton(body: Body, frame: Frame) -> Skeleton:
         The chest.
     frame : Frame
         Its placement.
+    seed : int
+        Source of the outgrowths of the ribs.
 
     Returns
     -------
     Skeleton
     """
+    rng = np.random.default_rng([seed, 13])
     bones, cartilage = [], []
     size = frame.size
     for k in range(1, N_RIBS + 1):
         last = float(np.interp(k, [1, 7, 8, 10, 11, 12], [0.92, 0.86, 0.82, 0.74, 0.58, 0.42]))
         for side in (1.0, -1.0):
-            for lift in (-2.6, 2.6):  # two strands make a rib higher than thick
+            for lift in (-3.2, 3.2):  # two strands make a rib higher than thick
                 points = _rib(body, k, side, np.linspace(0.0, last, 30)) + np.array([0.0, 0.0, lift])
-                bones.append(chain(frame.to_world(points), 4.0 * size))
+                bones.append(chain(frame.to_world(points), 4.4 * size))
             if k <= 10:
                 points = _rib(body, k, side, np.linspace(last, min(1.0, last + 0.16), 8))
                 cartilage.append(chain(frame.to_world(points), 5.0 * size))
+    bones.append(_knobs(rng, bones, frame))
     bones += [chain(frame.to_world(p), r * size) for p, r in _plates(body)]
     z = np.arange(-161.0, 162.0, VERTEBRA_STEP_MM)
     bones += _processes(body, frame, z)
@@ -86,16 +90,29 @@ def build_skeleton(body: Body, frame: Frame) -> Skeleton:
     return Skeleton(join(*bones), join(*cartilage), canal, frame.to_world(np.stack([0.0 * z, y + 2.0, z], axis=1)))
 
 
+def _knobs(rng: np.random.Generator, ribs: list[Tubes], frame: Frame) -> Tubes:
+    """Give bony outgrowths that bulge from ribs into the lung: what a pleural nodule can be mistaken for."""
+    n = int(rng.integers(2, 7))
+    chosen = [ribs[int(i)] for i in rng.integers(0, len(ribs), n)]
+    points = np.stack([tube.start_xyz_mm[int(rng.integers(len(tube)))] for tube in chosen])
+    inward = frame.centre_xyz_mm - points
+    inward[:, 2] *= 0.3
+    inward /= np.linalg.norm(inward, axis=1, keepdims=True)
+    radius = rng.uniform(2.0, 4.5, n)
+    points = points + inward * (5.0 * frame.size)
+    return Tubes(points, points + 0.5 * inward, radius, 0.9 * radius)
+
+
 def _plates(body: Body) -> list[tuple[Float64, float]]:
     _, b, centre_y = (float(v) for v in cavity_half_axes(body, np.array(10.0)))
     front = centre_y - b - 7.0
     parts: list[tuple[Float64, float]] = []
-    for x in (-12.0, -4.0, 4.0, 12.0):
+    for x in (-12.0, -6.0, 0.0, 6.0, 12.0):
         parts.append((np.array([(x, front + 22.0, 78.0), (x, front + 4.0, 40.0), (x, front - 1.0, -55.0)]), 4.5))
     for side in (1.0, -1.0):
         collar = [(side * 16, front + 18, 84.0), (side * 60, front + 16, 104.0), (side * 125, front + 46, 118.0)]
         parts.append((np.array(collar), 5.5))
-        for step in np.linspace(0.0, 1.0, 12):
+        for step in np.linspace(0.0, 1.0, 28):
             inner = np.array([side * 62.0, 88.0 * body.depth, 112.0 - 110.0 * step])
             outer = np.array([side * (126.0 - 50.0 * step), 66.0 * body.depth + 14.0 * step, 112.0 - 110.0 * step])
             parts.append((np.stack([inner, outer]), 2.6))
@@ -115,7 +132,7 @@ def _processes(body: Body, frame: Frame, z: Float64) -> list[Tubes]:
             ]
             lamina = [(side * 12, y + 20, height + 2), (side * 6, y + 32, height - 2), (0.0, y + 37, height - 4)]
             parts += [chain(frame.to_world(np.array(p)), 4.0 * frame.size) for p in (pedicle, lamina)]
-        spinous = np.array([(0.0, y + 37, height - 4), (0.0, y + 52, height - 16)])
+        spinous = np.array([(0.0, y + 37, height - 4), (0.0, y + 44, height - 14)])
         parts.append(chain(frame.to_world(spinous), 3.4 * frame.size))
     return parts
 
@@ -138,8 +155,8 @@ def paint_skeleton(hu: Float32, grid: Geometry, skeleton: Skeleton, frame: Frame
     paint_tubes(hu, grid, skeleton.bones, SHELL_HU)
     for middle in skeleton.vertebrae_xyz_mm:
         _paint_vertebra(hu, grid, middle, frame)
-    paint_tubes(hu, grid, skeleton.bones.grown(1.0, -1.5 * frame.size), MARROW_HU, bright=False)
-    paint_tubes(hu, grid, skeleton.canal, CANAL_HU, bright=False)
+    paint_tubes(hu, grid, skeleton.bones.grown(1.0, -1.5 * frame.size), MARROW_HU, bright=False, around_hu=SHELL_HU)
+    paint_tubes(hu, grid, skeleton.canal, CANAL_HU, bright=False, around_hu=SHELL_HU)
 
 
 def _paint_vertebra(hu: Float32, grid: Geometry, middle_xyz_mm: Float64, frame: Frame) -> None:

@@ -23,8 +23,9 @@ from napari_alnct.data.phantom_anatomy import Fields
 from napari_alnct.data.phantom_body import Frame
 from napari_alnct.data.phantom_paint import Float64, Tubes, chain, join
 
-MURRAY = 2.8  # exponent between Murray's 3 and what is measured in lungs
+MURRAY = 3.2  # a little above Murray's 3: fewer thick vessels, as on real scans
 N_PIECES = 3  # straight pieces per curved branch
+BEND = 0.35  # how long a branch keeps the direction it starts with, in parts of its length
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Branches:
     def tubes(self) -> Tubes:
         """Give the curved branches as short straight tubes."""
         length = np.linalg.norm(self.end_xyz_mm - self.start_xyz_mm, axis=1, keepdims=True)
-        bend = self.start_xyz_mm + 0.4 * length * self.heading_xyz
+        bend = self.start_xyz_mm + BEND * length * self.heading_xyz
         first = np.where(self.parent >= 0, self.radius_mm[self.parent], self.radius_mm)
         first = np.minimum(first, 1.25 * self.radius_mm)
         parts = []
@@ -116,14 +117,16 @@ def grow_tree(
     """
     names, group = np.unique(lobe, return_inverse=True)
     node, parent = np.tile(root_xyz_mm, (len(names), 1)), np.full(len(names), -1)
-    points, heading = points_xyz_mm, _unit(points_xyz_mm.mean(0) - root_xyz_mm) * np.ones((len(names), 1))
+    points, heading = points_xyz_mm, np.tile(_unit(points_xyz_mm.mean(0) - root_xyz_mm), (len(names), 1))
     parts: list[tuple[NDArray[Any], ...]] = []
     n_branches = 0
     while len(points):
         n = len(node)
         centre, count = _group_means(points, group, n), np.bincount(group, minlength=n)
-        reach = np.where(count == 1, 1.0, rng.uniform(0.34, 0.56, n))[:, None]
-        end = node + reach * (centre - node)
+        reach = np.where(count == 1, 1.0, rng.uniform(0.36, 0.52, n))[:, None]
+        length = np.linalg.norm(centre - node, axis=1, keepdims=True)
+        way = _unit(_unit(centre - node) + np.where(count == 1, 0.0, 0.25)[:, None] * heading)
+        end = node + reach * length * way
         parts.append((node, end, heading, parent, count))
         number = n_branches + np.arange(n)
         n_branches += n
@@ -131,8 +134,8 @@ def grow_tree(
         points, group = points[going], group[going]
         side = _split(points, group, end, centre)
         kept, child = np.unique(2 * group + side, return_inverse=True)
-        straight = _unit(0.6 * _unit(end - node) + 0.4 * heading)
-        node, parent, heading = end[kept // 2], number[kept // 2], straight[kept // 2]
+        leaving = _unit(end - node - BEND * np.linalg.norm(end - node, axis=1, keepdims=True) * heading)
+        node, parent, heading = end[kept // 2], number[kept // 2], leaving[kept // 2]
         group = child
     start, end, heading, parent, count = (np.concatenate(p) for p in zip(*parts, strict=True))
     radius = root_radius_mm * (count / len(points_xyz_mm)) ** (1 / MURRAY)
@@ -237,13 +240,14 @@ def grow_lungs(frame: Frame, fields: Fields, seed: int) -> tuple[Tubes, Tubes]:
     for side, (artery, vein, bronchus) in hila.items():
         lung = fields.left_lung if side > 0 else fields.right_lung
         volume_mm3 = float((lung < 0).sum()) * voxel_mm3
-        for root, spacing_mm, radius in ((artery, 9.0, 7.5), (vein, 9.5, 7.0)):
+        for root, spacing_mm, radius in ((artery, 9.0, 5.4), (vein, 9.5, 5.0)):
             points = _supplied_points(rng, fields, side, max(40, int(volume_mm3 / spacing_mm**3)))
             scaled = radius * frame.size
             tree = grow_tree(rng, frame.to_world(np.array(root, float)), points, _lobes(fields, points), scaled)
             vessels.append(tree.tubes())
             if root is artery:
-                airways.append(_beside(tree, frame.to_world(np.array(bronchus, float)), 1.0 * frame.size))
+                lumen = _beside(tree, frame.to_world(np.array(bronchus, float)), 1.35 * frame.size)
+                airways.append(lumen.select(fields.distance_at(lung, lumen.end_xyz_mm) < 0))
     return join(*vessels), join(*airways)
 
 
