@@ -1,0 +1,57 @@
+"""Every difference between the napari versions that we support (0.9 and 0.10).
+
+Version checks live here and nowhere else; a failure on a new napari is mended
+in this module.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+SPHERE_PROJECTION = "rescale_spherical"
+"""Points mode that draws each mark as the cross-section of a sphere."""
+
+
+def camera_of(viewer: ViewerModel) -> Any:
+    """Give the camera of a viewer.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        Any viewer, with or without a window.
+
+    Returns
+    -------
+    napari.components.Camera
+        ``viewer.scene.camera`` since napari 0.9, ``viewer.camera`` before.
+    """
+    scene = getattr(viewer, "scene", None)
+    return viewer.camera if scene is None else scene.camera
+
+
+def current_viewer() -> ViewerModel | None:
+    """Give the viewer in front, or None when napari runs without one.
+
+    Returns
+    -------
+    napari.Viewer or None
+    """
+    import napari
+
+    return napari.current_viewer()
+
+
+def warn(text: str) -> None:
+    """Show one sentence of warning in the viewer, without a dialog.
+
+    Parameters
+    ----------
+    text : str
+        One sentence; no path and no patient data.
+    """
+    from napari.utils.notifications import show_warning
+
+    show_warning(text)

@@ -1,0 +1,205 @@
+"""The long jobs behind the widgets; torch is imported inside the functions, when a job runs.
+
+Each job takes a `JobReporter` first, runs in a worker thread and touches no viewer.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from functools import lru_cache
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_alnct.core.config import DetectionSettings, Device, Precision, PrepareSettings
+from napari_alnct.core.errors import JobCancelled
+from napari_alnct.core.findings import Candidate, CaseResult
+from napari_alnct.core.geometry import Geometry
+from napari_alnct.core.volume import QualityFlag, Volume
+
+if TYPE_CHECKING:
+    from napari_alnct.core.detector import Detector
+    from napari_alnct.models.catalogue import ModelFile
+
+STAGE_TEXTS = {
+    "lungs": "Finding the lungs",
+    "resample": "Resampling",
+    "network": "Searching",
+    "second look": "Looking again at each mark",
+    "done": "Done",
+}
+
+
+class JobReporter(Protocol):
+    """What a job tells its owner, and asks."""
+
+    def progress(self, stage: str, fraction: float) -> None:
+        """Tell what is being done and how much of the whole job is done, 0..1."""
+
+    def partial(self, value: object) -> None:
+        """Hand out an intermediate result."""
+
+    def is_cancelled(self) -> bool:
+        """Tell whether the job must stop."""
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """What `prepare_scan` made of a scan.
+
+    Parameters
+    ----------
+    lungs : ndarray of bool, shape (z, y, x)
+        Lung mask on the grid of the scan.
+    lungs_ml : float
+        Volume of the lungs, millilitres.
+    hu : ndarray, shape (z, y, x)
+        Resampled Hounsfield units, cropped to the lungs.
+    geometry : Geometry
+        LPS grid of `hu`.
+    flags : tuple of QualityFlag
+        What is unusual about the lungs.
+    seconds : float
+        Wall time.
+    """
+
+    lungs: NDArray[np.bool_]
+    lungs_ml: float
+    hu: NDArray[Any]
+    geometry: Geometry
+    flags: tuple[QualityFlag, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FirstMarks:
+    """Candidates found so far, before the job is done."""
+
+    candidates: tuple[Candidate, ...]
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What `detect_nodules` found.
+
+    Parameters
+    ----------
+    result : CaseResult
+        Candidates, threshold, model and device.
+    seconds : float
+        Wall time, loading of the model included.
+    operating_points : dict of float to float
+        Marks per scan that are not nodules -> threshold, as measured for the model; may be empty.
+    """
+
+    result: CaseResult
+    seconds: float
+    operating_points: dict[float, float] = field(default_factory=dict)
+
+
+def prepare_scan(reporter: JobReporter, volume: Volume, settings: PrepareSettings) -> Preparation:
+    """Find the lungs of a scan and resample it.
+
+    Parameters
+    ----------
+    reporter : JobReporter
+        Told between the stages.
+    volume : Volume
+        The scan.
+    settings : PrepareSettings
+        Spacing, window and margin.
+
+    Returns
+    -------
+    Preparation
+
+    Raises
+    ------
+    JobCancelled
+        If the reporter says so between two stages.
+    LungsNotFoundError
+        If the scan shows no lungs.
+    """
+    from napari_alnct.core.preprocess import prepare
+
+    started = perf_counter()
+    _step(reporter, "Finding the lungs and resampling", 0.1)
+    prepared = prepare(volume, settings)
+    _step(reporter, "Drawing the lung mask", 0.7)
+    mask = prepared.lungs.on_grid(volume.geometry)
+    _step(reporter, "Done", 1.0)
+    return Preparation(
+        lungs=mask,
+        lungs_ml=prepared.lungs.volume_ml,
+        hu=prepared.hu,
+        geometry=prepared.geometry,
+        flags=prepared.lungs.flags,
+        seconds=perf_counter() - started,
+    )
+
+
+def detect_nodules(reporter: JobReporter, volume: Volume, model: str, settings: DetectionSettings) -> Detection:
+    """Search a scan for nodules.
+
+    Parameters
+    ----------
+    reporter : JobReporter
+        Told about progress; gets `FirstMarks` as soon as there are any.
+    volume : Volume
+        The scan.
+    model : str
+        Name or path of a model, or ``default``.
+    settings : DetectionSettings
+        Device, precision, threshold.
+
+    Returns
+    -------
+    Detection
+
+    Raises
+    ------
+    JobCancelled
+        If the reporter says so.
+    ModelError
+        If the model is unknown, damaged or fails its self-test.
+    """
+    from napari_alnct.models.catalogue import find_model
+
+    started = perf_counter()
+    _step(reporter, "Loading the model", 0.0)
+    file = find_model(model)
+    with _ONE_AT_A_TIME:
+        detector = _load_detector(file, file.path.stat().st_mtime_ns, settings.device, settings.precision)
+        device = detector.device
+        threshold = detector.recipe.default_threshold if settings.threshold is None else settings.threshold
+        result = detector.detect(
+            volume,
+            settings,
+            progress=lambda stage, fraction: reporter.progress(STAGE_TEXTS.get(stage, stage), fraction),
+            is_cancelled=reporter.is_cancelled,
+            on_candidates=lambda found: reporter.partial(FirstMarks(found, threshold)),
+        )
+        if detector.device != device:  # it fell back to the CPU; try the wish again next time
+            _load_detector.cache_clear()
+    return Detection(result, perf_counter() - started, dict(detector.operating_points))
+
+
+_ONE_AT_A_TIME = threading.Lock()  # two runs would share one network and its cancel hooks
+
+
+@lru_cache(maxsize=1)
+def _load_detector(file: ModelFile, changed_ns: int, device: Device, precision: Precision) -> Detector:
+    """Give the detector of a model file; the last one is kept, unless its file has changed."""
+    from napari_alnct.core.detector import Detector
+
+    return Detector.load(file.path, name=file.name, sha256=file.sha256, device=device, precision=precision)
+
+
+def _step(reporter: JobReporter, stage: str, fraction: float) -> None:
+    if reporter.is_cancelled():
+        raise JobCancelled("the job was cancelled; nothing was changed")
+    reporter.progress(stage, fraction)
