@@ -7,17 +7,24 @@ held-out scans, one model file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
+from napari_alnct import __version__
+from napari_alnct.core.checkpoint import Recipe, write_checkpoint
+from napari_alnct.core.inference import Runner, choose_precision
 from napari_alnct.core.network import DetectorNetwork
+from napari_alnct.training.calibration import calibrate, score_held_out
 from napari_alnct.training.loop import DetectorPatches, build_detector_run, fit, make_loader
-from napari_alnct.training.materials import Materials
-from napari_alnct.training.settings import BuildSettings
-
-Log = Callable[[str], None]
+from napari_alnct.training.materials import Log, Materials, build_prepare_settings, gather
+from napari_alnct.training.second_look import PatchPool, collect_pool, train_second_look
+from napari_alnct.training.settings import BuildSettings, settings_to_json
 
 
 def train_first_stage(
@@ -67,3 +74,74 @@ def train_first_stage(
     network = trainer.averaged(DetectorNetwork(settings.detector))
     assert isinstance(network, DetectorNetwork)
     return network
+
+
+def build_model(settings: BuildSettings, pack: Path | None, folder: Path, log: Log, device: str = "cpu") -> Path:
+    """Build a model from nothing to one file, continuing where an earlier build stopped.
+
+    Parameters
+    ----------
+    settings : BuildSettings
+        The recipe.
+    pack : Path or None
+        Data pack; None: phantoms alone.
+    folder : Path
+        Work folder; resume points, logs and the result go here.
+    log : callable
+        Gets lines of progress.
+    device : str
+        Where to train.
+
+    Returns
+    -------
+    Path
+        ``<folder>/<name>.safetensors``.
+    """
+    materials = gather(settings, pack, log)
+    detector = train_first_stage(materials, settings, folder / "first_stage", log, device)
+    place = torch.device(device)
+    first = Runner(detector, place, choose_precision(place))
+    pool = _pool(first, materials, settings, folder / "pool.npz", log)
+    classifier = train_second_look(pool, settings, folder / "second_look", log, device)
+    second = Runner(classifier, place, choose_precision(place))
+    calibration = calibrate(score_held_out(first, second, materials, settings, log))
+    recipe = Recipe(
+        name=settings.name,
+        version=__version__,
+        created=datetime.now(UTC).date().isoformat(),
+        prepare=build_prepare_settings(settings),
+        combine=calibration.combine,
+        first_stage_scale=calibration.first_stage_scale,
+        operating_points=calibration.operating_points,
+        training=_record(settings, materials, calibration.results, device),
+    )
+    path = folder / f"{settings.name}.safetensors"
+    sha256 = write_checkpoint(path, recipe, detector, classifier)
+    log(f"wrote {path.name}, SHA-256 {sha256}")
+    log(json.dumps(calibration.results, indent=1))
+    return path
+
+
+def _pool(first: Runner, materials: Materials, settings: BuildSettings, path: Path, log: Log) -> PatchPool:
+    """Give the second look's patches, from the file of an earlier run when there is one."""
+    if path.is_file():
+        stored = np.load(path)
+        return PatchPool(stored["hu"], stored["labels"])
+    pool = collect_pool(first, materials, settings, log)
+    np.savez(path, hu=pool.hu, labels=pool.labels)
+    return pool
+
+
+def _record(settings: BuildSettings, materials: Materials, results: dict[str, Any], device: str) -> dict[str, Any]:
+    """Give what a model file says about its training: recipe, data by name, versions, results."""
+    return {
+        "settings": settings_to_json(settings),
+        "cases": [case.name for case in materials.cases],
+        "held_out_cases": [case.name for case in materials.held_cases],
+        "n_donors": len(materials.donors),
+        "held_out_donors": [donor.name for donor in materials.held_donors],
+        "voxels_sha256": hashlib.sha256(b"".join(case.hu.tobytes() for case in materials.cases)).hexdigest(),
+        "versions": {"napari-alnct": __version__, "torch": torch.__version__, "numpy": np.__version__},
+        "device": device,
+        "held_out_results": results,
+    }

@@ -42,7 +42,7 @@ class BuildSettings:
     detector: DetectorNetSettings = field(default_factory=DetectorNetSettings)
     classifier: ClassifierNetSettings = field(default_factory=ClassifierNetSettings)
     crops: CropSettings = field(default_factory=CropSettings)
-    first_stage: TrainSettings = field(default_factory=TrainSettings)
+    first_stage: TrainSettings = field(default_factory=lambda: TrainSettings(n_patches=10_000))
     second_look: TrainSettings = field(default_factory=lambda: TrainSettings(n_patches=24_000, batch=16))
 
     def __post_init__(self) -> None:

@@ -1,0 +1,163 @@
+"""What scores mean: joining both stages' logits, and thresholds per false mark.
+
+On held-out cases with held-out donors: a logistic regression turns the logits
+of detector and classifier into one score, and the FROC curve gives the score at
+which 1/8 to 8 false marks per scan are to be expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from napari_alnct.core.config import PrepareSettings
+from napari_alnct.core.detector import cut_cube
+from napari_alnct.core.inference import Runner
+from napari_alnct.core.network import scale_hu
+from napari_alnct.evaluation.froc import FP_RATES, FrocCurve, froc_curve
+from napari_alnct.training.marks import CaseMarks, find_marks, judge, with_donors
+from napari_alnct.training.materials import Log, Materials, build_prepare_settings
+from napari_alnct.training.settings import BuildSettings
+
+N_DONORS = 10  # held-out donors per real scan and turn: the density is a test bed's, not a patient's
+N_TURNS = 6
+REGULARISATION = 1.0
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredMarks:
+    """Marks of one held-out case with the logits of both stages."""
+
+    marks: CaseMarks
+    first: FloatArray
+    second: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How logits become a score, and what thresholds mean.
+
+    ``combine``: detector weight, classifier weight, constant; ``first_stage_scale``:
+    factor and constant without second look; ``operating_points``: false marks per
+    scan, as text, to threshold; ``results``: the figures for the model card.
+    """
+
+    combine: tuple[float, float, float]
+    first_stage_scale: tuple[float, float]
+    operating_points: dict[str, float]
+    results: dict[str, Any]
+
+
+def score_held_out(
+    first: Runner, second: Runner, materials: Materials, settings: BuildSettings, log: Log
+) -> list[ScoredMarks]:
+    """Give the marks of both stages on the held-out cases.
+
+    Parameters
+    ----------
+    first, second : Runner
+        Detector and classifier.
+    materials : Materials
+        Held-out cases and donors.
+    settings : BuildSettings
+        Window, patch size.
+    log : callable
+        Told what was scored.
+
+    Returns
+    -------
+    list of ScoredMarks
+        Real cases several times with different donors, phantoms once.
+    """
+    prepare = build_prepare_settings(settings)
+    scored = []
+    for number, case in enumerate(materials.held_cases):
+        for turn in range(1 if case.is_synthetic else N_TURNS):
+            donors = () if case.is_synthetic else materials.held_donors
+            host = with_donors(case, donors, N_DONORS, settings.crops.round_hu, 7000 + 100 * number + turn)
+            marks = find_marks(first, host, prepare)
+            logits = classify(second, marks, prepare, settings.classifier.patch_vox)
+            scored.append(ScoredMarks(marks, marks.peaks.logits, logits))
+        log(f"held out {case.name}: {len(scored[-1].first)} marks, {len(host.diameters_mm)} nodules in the last turn")
+    return scored
+
+
+def classify(runner: Runner, marks: CaseMarks, prepare: PrepareSettings, edge: int) -> FloatArray:
+    """Give the classifier's logit of each mark, shape (N,)."""
+    out = []
+    index = marks.index_zyx
+    for start in range(0, len(index), 16):
+        cubes = np.stack([cut_cube(marks.case.hu, c, edge, prepare.low_hu) for c in index[start : start + 16]])
+        x = scale_hu(torch.from_numpy(cubes), prepare.low_hu, prepare.high_hu)
+        out.append(runner.run(x.unsqueeze(1)).double().numpy())
+    return np.concatenate(out) if out else np.zeros(0)
+
+
+def calibrate(scored: Sequence[ScoredMarks]) -> Calibration:
+    """Give the joint score and its thresholds.
+
+    Parameters
+    ----------
+    scored : sequence of ScoredMarks
+        From `score_held_out`.
+
+    Returns
+    -------
+    Calibration
+    """
+    labels = np.concatenate([s.marks.labels for s in scored])
+    first, second = np.concatenate([s.first for s in scored]), np.concatenate([s.second for s in scored])
+    known = labels >= 0
+    both = np.stack([first, second], axis=1)
+    joint = _logistic(both[known], labels[known])
+    alone = _logistic(first[known, None], labels[known])
+    combine = (float(joint[0]), float(joint[1]), float(joint[2]))
+    scores = [_sigmoid(combine[0] * s.first + combine[1] * s.second + combine[2]) for s in scored]
+    curve = _curve(scored, scores)
+    results = {
+        "all": summary(curve),
+        "first stage alone": summary(_curve(scored, [_sigmoid(s.first) for s in scored])),
+    }
+    for name, synthetic in (("real scans, inserted nodules", False), ("phantoms", True)):
+        part = [i for i, s in enumerate(scored) if s.marks.case.is_synthetic == synthetic]
+        if part:
+            results[name] = summary(_curve([scored[i] for i in part], [scores[i] for i in part]))
+    points = {f"{rate:g}": curve.threshold_at(rate) for rate in FP_RATES}
+    return Calibration(
+        combine=combine,
+        first_stage_scale=(float(alone[0]), float(alone[1])),
+        operating_points={rate: float(np.clip(value, 0.0, 1.0)) for rate, value in points.items()},
+        results=results,
+    )
+
+
+def summary(curve: FrocCurve) -> dict[str, Any]:
+    """Give a FROC curve as plain JSON: counts, seven sensitivities, CPM."""
+    return {
+        "n_scans": curve.n_scans,
+        "n_nodules": curve.n_nodules,
+        "sensitivity": [round(float(v), 4) for v in curve.sensitivity_at()],
+        "cpm": round(curve.cpm, 4),
+    }
+
+
+def _curve(scored: Sequence[ScoredMarks], scores: Sequence[FloatArray]) -> FrocCurve:
+    pairs = zip(scored, scores, strict=True)
+    return froc_curve([judge(s.marks.case, s.marks.peaks.positions_xyz_mm, value) for s, value in pairs])
+
+
+def _logistic(features: FloatArray, labels: NDArray[np.int8]) -> FloatArray:
+    """Give weights and constant of a logistic regression that must not turn a stage upside down."""
+    model = LogisticRegression(C=REGULARISATION, max_iter=1000).fit(features, labels)
+    return np.concatenate([np.maximum(model.coef_[0], 0.0), model.intercept_])
+
+
+def _sigmoid(logit: FloatArray) -> FloatArray:
+    return 1 / (1 + np.exp(-logit))
