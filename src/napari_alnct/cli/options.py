@@ -1,0 +1,54 @@
+"""Flags that several subcommands share, written once.
+
+A flag group is a frozen dataclass, flattened into a subcommand by
+``Annotated[ReadFlags, Parameter(name="*")]``. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Group, Parameter
+
+if TYPE_CHECKING:
+    from napari_alnct.io.images import ReadOptions
+
+READING = Group("Reading", sort_key=10)
+
+
+@Parameter(name="*", group=READING)
+@dataclass(frozen=True, kw_only=True)
+class ReadFlags:
+    """What may be read although it is doubtful, and which series of a DICOM folder.
+
+    Parameters
+    ----------
+    allow_non_hu : bool
+        Read voxels that do not look like Hounsfield units of a chest.
+    allow_left_handed : bool
+        Read MetaImage and NRRD scans with mirrored axes.
+    allow_symlinks : bool
+        Let a header's data file be a symbolic link out of its folder.
+    series_uid : str or None
+        SeriesInstanceUID to take out of a DICOM folder; by default the axial CT series with most slices.
+    """
+
+    allow_non_hu: Annotated[bool, Parameter(negative="")] = False
+    allow_left_handed: Annotated[bool, Parameter(negative="")] = False
+    allow_symlinks: Annotated[bool, Parameter(negative="")] = False
+    series_uid: str | None = None
+
+    def options(self) -> ReadOptions:
+        """Give the flags as the reader takes them."""
+        from napari_alnct.io.images import ReadOptions
+
+        return ReadOptions(
+            allow_non_hu=self.allow_non_hu,
+            allow_left_handed=self.allow_left_handed,
+            allow_symlinks=self.allow_symlinks,
+            series_uid=self.series_uid,
+        )
+
+
+DEFAULT_READ_FLAGS = ReadFlags()
