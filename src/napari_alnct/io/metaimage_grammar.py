@@ -209,7 +209,7 @@ def _split(line: str, number: int, name: str) -> tuple[str, str]:
     """Give key and value of one line."""
     key, equals, value = line.partition("=")
     key = key.strip(BLANKS)
-    if not equals or not key or not key.isprintable():
+    if not equals or not key or ":" in key or not key.isprintable():  # MetaIO also ends a key at a colon
         raise syntax_error(name, "lines of the form Key = value", f"another form in line {number}")
     known = _SPELLINGS.get(key.lower(), key)
     if known != key:

@@ -136,9 +136,7 @@ def read_header(path: Path, *, allow_left_handed: bool = False) -> MetaImageHead
         dtype=dtype,
         is_big_endian=values.boolean("BinaryDataByteOrderMSB", default=False),
         is_compressed=is_compressed,
-        compressed_bytes=values.integer("CompressedDataSize")
-        if is_compressed and "CompressedDataSize" in text.entries
-        else None,
+        compressed_bytes=values.integer("CompressedDataSize") if values.has("CompressedDataSize") else None,
         data_name=text.name if is_local else values.text(DATA_KEY),
         data_offset=text.n_bytes if is_local else 0,
         identity=text.identity,

@@ -56,14 +56,13 @@ def open_regular(path: Path, *, name: str, missing_code: str, hint: str) -> tupl
     except (OSError, ValueError) as error:  # ValueError: a name that the file system cannot encode
         found = reason(error)
         raise ReadError(missing_code, name, "a readable file", found, hint=hint) from error
-    file = os.fdopen(descriptor, "rb", buffering=0)
     try:
-        status = os.fstat(file.fileno())
+        status = os.fstat(descriptor)
         _refuse_irregular(status, name)
+        return os.fdopen(descriptor, "rb", buffering=0), status
     except BaseException:
-        file.close()
+        os.close(descriptor)
         raise
-    return file, status
 
 
 def reason(error: Exception) -> str:

@@ -1,0 +1,322 @@
+"""The 95 malformed MetaImage cases of the reader contract, as a table, and some more of our own.
+
+What SimpleITK 2.5.7 does with each of the 95 is listed in
+``docs/reader-contract.md``. Two codes: both are right. The base volume is no
+chest, so only the range part of the HU check is asserted.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import zlib
+
+import numpy as np
+
+from .mhd_builder import (
+    ACCEPT,
+    DATA_NAME,
+    RAW,
+    MhdCase,
+    add_line,
+    add_tail,
+    flip_byte,
+    rename_data,
+    write_slices,
+    zlib_zeros,
+)
+
+_SLICES = "".join(f"slice{number}.raw\n" for number in range(8))
+_NO_DATA = {"data": lambda raw: None}
+_FLIPPED = "-1 0 0 0 -1 0 0 0 1"
+
+
+def _case(case_id: str, codes: str, *text: str, **patches: object) -> MhdCase:
+    return MhdCase(case_id=case_id, codes=tuple(codes.split()), text=text, **patches)  # type: ignore[arg-type]
+
+
+def _put(case_id: str, codes: str, *text: str, **values: str) -> MhdCase:
+    return _case(case_id, codes, *text, put=values)
+
+
+CASES: tuple[MhdCase, ...] = (
+    _case("00_good", ACCEPT),
+    _case("01_missing_raw", "E_DATA_MISSING", DATA_NAME, "no such file", **_NO_DATA),
+    _case("02_truncated_half", "E_DATA_SIZE", "expected 1024 bytes, found 512", DATA_NAME, data=lambda raw: raw[:512]),
+    _case("03_truncated_1byte", "E_DATA_SIZE", "expected 1024 bytes, found 1023", data=lambda raw: raw[:-1]),
+    _case("04_empty_raw", "E_DATA_SIZE", "found 0 bytes", data=lambda raw: b""),
+    _case("05_oversize_raw", "E_DATA_SIZE", "found 2048 bytes", data=lambda raw: raw * 2),
+    _put("06_type_float_on_short", "E_DATA_SIZE", "expected 2048 bytes", ElementType="MET_FLOAT"),
+    _put("07_type_uchar_on_short", "E_DATA_SIZE", "expected 512 bytes", ElementType="MET_UCHAR"),
+    _put("08_type_ushort", "W_NOT_HU", "64536 to 65047", ElementType="MET_USHORT"),
+    _put("09_type_bogus", "E_TYPE", "MET_SHORT, MET_USHORT", "MET_DOUBLE", "MET_BOGUS", ElementType="MET_BOGUS"),
+    _case("10_type_missing", "E_KEY_MISSING", "ElementType", drop=("ElementType",)),
+    _put("11_msb_flip", "W_NOT_HU", "-32516 to 32765", BinaryDataByteOrderMSB="True"),
+    _case("12_zraw_good", ACCEPT, is_zlib=True),
+    _case("13_zraw_no_size", ACCEPT, is_zlib=True, drop=("CompressedDataSize",)),
+    _case("14_zraw_truncated", "E_DATA_CORRUPT E_DATA_SIZE", is_zlib=True, data=lambda raw: raw[: len(raw) // 2]),
+    _case(
+        "15_zraw_corrupt",
+        "E_DATA_CORRUPT",
+        is_zlib=True,
+        data=lambda _: flip_byte(400)(zlib.compress(RAW, 0)),  # stored, so that the flip hits a voxel
+    ),
+    _case("16_zraw_not_zlib", "E_DATA_CORRUPT", is_zlib=True, data=lambda _: RAW),
+    _case("17_zraw_size_huge", "E_DATA_SIZE", is_zlib=True, put={"CompressedDataSize": str(10**11)}),
+    _case("18_zraw_size_neg", "E_DATA_SIZE", is_zlib=True, put={"CompressedDataSize": "-5"}),
+    _case("19_zip_bomb", "E_DATA_SIZE", "more in the compressed stream", is_zlib=True, data=lambda _: zlib_zeros(1024)),
+    _case("20_uncomp_flag_on_zraw", "E_DATA_SIZE", is_zlib=True, put={"CompressedData": "False"}),
+    _put("21_path_abs_passwd", "E_PATH_ESCAPE", ElementDataFile="/etc/passwd"),
+    _put("22_path_dotdot", "E_PATH_ESCAPE", ElementDataFile="../../../../../etc/passwd"),
+    _put("23_path_dev_zero", "E_PATH_ESCAPE", ElementDataFile="/dev/zero"),
+    _put("24_path_dev_random", "E_PATH_ESCAPE", ElementDataFile="/dev/urandom"),
+    _case(
+        "25_path_fifo",
+        "E_NOT_REGULAR",
+        "a named pipe",
+        **_NO_DATA,
+        place=lambda folder: os.mkfifo(folder / DATA_NAME),
+        needs=("fifo",),
+    ),
+    _case("26_path_dir", "E_NOT_REGULAR", "a folder", **_NO_DATA, place=lambda folder: (folder / DATA_NAME).mkdir()),
+    _case(
+        "27_symlink_out",
+        "E_PATH_ESCAPE",
+        "symbolic link",
+        **_NO_DATA,
+        place=lambda folder: (folder / DATA_NAME).symlink_to("/etc/passwd"),
+        needs=("symlink",),
+    ),
+    _put("28_self_ref", "E_PATH_ESCAPE", "the header itself", ElementDataFile="scan.mhd"),
+    _case(
+        "29_list_ok",
+        "E_UNSUPPORTED",
+        "LIST",
+        put={"ElementDataFile": "LIST"},
+        edit=add_tail(_SLICES),
+        place=write_slices(),
+    ),
+    _case(
+        "30_list_short",
+        "E_UNSUPPORTED",
+        put={"ElementDataFile": "LIST"},
+        edit=add_tail(_SLICES[: 5 * 11]),
+        place=write_slices(5, 6, 7),
+    ),
+    _case(
+        "31_list_missing_slice",
+        "E_UNSUPPORTED",
+        put={"ElementDataFile": "LIST"},
+        edit=add_tail(_SLICES),
+        place=write_slices(3),
+    ),
+    _case(
+        "32_list_passwd",
+        "E_UNSUPPORTED E_PATH_ESCAPE",
+        put={"ElementDataFile": "LIST"},
+        edit=add_tail("/etc/passwd\n" * 8),
+    ),
+    _put("33_list_empty", "E_UNSUPPORTED", ElementDataFile="LIST"),
+    _case("34_pattern", "E_UNSUPPORTED", put={"ElementDataFile": "slice%d.raw 0 7 1"}, place=write_slices()),
+    _put("35_pattern_fmt_s", "E_UNSUPPORTED", ElementDataFile="%s%s%s%n 0 7 1"),
+    _case("36_pattern_step0", "E_UNSUPPORTED", put={"ElementDataFile": "slice%d.raw 0 7 0"}, place=write_slices()),
+    _put("37_dim_huge", "E_DIMS E_TOO_BIG", DimSize="100000 100000 100000"),
+    _put("38_dim_16g", "E_TOO_BIG E_DATA_SIZE", DimSize="2048 2048 2048"),
+    _put("39_dim_overflow32", "E_DIMS", DimSize="65536 65536 1"),
+    _put("40_dim_overflow64", "E_DIMS", DimSize="4294967296 4294967296 2"),
+    _put("41_dim_neg", "E_DIMS", DimSize="-8 8 8"),
+    _put("42_dim_zero", "E_DIMS", DimSize="8 8 0"),
+    _put("43_dim_text", "E_HEADER_SYNTAX", "DimSize", "eight", DimSize="eight 8 8"),
+    _put("44_dim_two_for_3", "E_HEADER_SYNTAX", "DimSize", "expected 3 numbers, found 2", DimSize="8 8"),
+    _case("45_dim_missing", "E_KEY_MISSING", "DimSize", drop=("DimSize",)),
+    _put(
+        "46_ndims_4",
+        "E_NDIMS",
+        NDims="4",
+        DimSize="8 8 4 2",
+        ElementSpacing="1 1 1 1",
+        Offset="0 0 0 0",
+        TransformMatrix="1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1",
+    ),
+    _put(
+        "47_ndims_2",
+        "E_NDIMS",
+        NDims="2",
+        DimSize="8 64",
+        ElementSpacing="1 1",
+        Offset="0 0",
+        TransformMatrix="1 0 0 1",
+    ),
+    _put("48_ndims_huge", "E_NDIMS", NDims="1000000"),
+    _put("49_ndims_neg", "E_NDIMS", NDims="-3"),
+    _put("50_ndims_11", "E_NDIMS", NDims="11"),
+    _case("51_ndims_missing", "E_KEY_MISSING", "NDims", drop=("NDims",)),
+    _put("52_spacing_neg", "E_SPACING", ElementSpacing="-0.7 0.7 1.25"),
+    _put("53_spacing_zero", "E_SPACING", ElementSpacing="0 0.7 1.25"),
+    _put("54_spacing_nan", "E_SPACING", ElementSpacing="nan 0.7 1.25"),
+    _put("55_spacing_inf", "E_SPACING", ElementSpacing="0.7 0.7 inf"),
+    _case("56_spacing_missing", "E_KEY_MISSING", "ElementSpacing", drop=("ElementSpacing",)),
+    _put("57_spacing_comma", "E_HEADER_SYNTAX", "with a point", ElementSpacing="0,7 0,7 1,25"),
+    _put("58_spacing_elementsize", ACCEPT, "ElementSize '2 2 2' contradicts ElementSpacing", ElementSize="2 2 2"),
+    _put("59_tm_shear", "E_DIRECTION", TransformMatrix="1 0.3 0 0 1 0 0 0 1"),
+    _put("60_tm_zero", "E_DIRECTION", TransformMatrix="0 0 0 0 0 0 0 0 0"),
+    _put("61_tm_singular", "E_DIRECTION", TransformMatrix="1 0 0 1 0 0 0 0 1"),
+    _put("62_tm_nan", "E_DIRECTION", TransformMatrix="nan 0 0 0 1 0 0 0 1"),
+    _put("63_tm_flip", ACCEPT, TransformMatrix=_FLIPPED),
+    _put("64_tm_scale", "E_DIRECTION", TransformMatrix="2 0 0 0 2 0 0 0 2"),
+    _put("65_tm_short", "E_HEADER_SYNTAX", "TransformMatrix", TransformMatrix="1 0 0 1"),
+    _put("66_offset_nan", "E_ORIGIN", Offset="nan -20 -30"),
+    _case("67_offset_missing", "E_KEY_MISSING", "Offset", drop=("Offset",)),
+    _case("68_channels3", "E_UNSUPPORTED", put={"ElementNumberOfChannels": "3"}, data=lambda raw: raw * 3),
+    _put("69_channels_huge", "E_UNSUPPORTED", ElementNumberOfChannels="2000000000"),
+    _put("70_channels_0", "E_UNSUPPORTED", ElementNumberOfChannels="0"),
+    _put("71_channels_neg", "E_UNSUPPORTED", ElementNumberOfChannels="-1"),
+    _case("72_empty_header", "E_HEADER_SYNTAX", "empty file", edit=lambda _: b""),
+    _case("73_binary_garbage", "E_HEADER_SYNTAX", edit=lambda _: random.Random(73).randbytes(4096)),
+    _case(
+        "74_html",
+        "E_HEADER_SYNTAX",
+        "looks like a web page",
+        edit=lambda _: b"<!DOCTYPE html>\n<html><body>NDims = 404</body></html>\n",
+    ),
+    _case("75_no_datafile", "E_KEY_MISSING", "ElementDataFile", drop=("ElementDataFile",)),
+    _put("76_empty_datafile", "E_KEY_MISSING", "ElementDataFile", ElementDataFile=""),
+    _case("77_long_line", "E_HEADER_SYNTAX", edit=add_line("Comment = " + "x" * 10_000_000)),
+    _put("78_long_path", "E_HEADER_SYNTAX", ElementDataFile="x" * 100_000),
+    _case("79_dup_keys", "E_DUP_KEY", "DimSize", edit=add_line("DimSize = 4 4 4")),
+    _case("80_headersize_neg1", "E_UNSUPPORTED", put={"HeaderSize": "-1"}, data=lambda raw: b"junkjunk" + raw),
+    _put("81_headersize_big", "E_UNSUPPORTED", HeaderSize="100000"),
+    _put("82_headersize_neg5", "E_UNSUPPORTED", HeaderSize="-5"),
+    _case("83_crlf", ACCEPT, edit=lambda header: header.replace(b"\n", b"\r\n")),
+    _case("84_mha_local_trunc", "E_DATA_SIZE", "found 512 bytes", is_local=True, data=lambda raw: raw[:512]),
+    _put("85_objecttype_other", "E_UNSUPPORTED", "Tube", ObjectType="Tube"),
+    _put("86_binary_false", "E_UNSUPPORTED", BinaryData="False"),
+    _put(
+        "87_scale_slope",
+        "E_UNSUPPORTED",
+        "HU is unclear",
+        ElementToIntensityFunctionSlope="2",
+        ElementToIntensityFunctionOffset="-1024",
+    ),
+    _case(
+        "88_float_nan",
+        "E_VALUES",
+        put={"ElementType": "MET_FLOAT"},
+        data=lambda _: np.full(512, np.nan, "<f4").tobytes(),
+    ),
+    _put("89_orientation_lps", ACCEPT, "AnatomicalOrientation LPS contradicts", AnatomicalOrientation="LPS"),
+    _case("90_datafile_space", ACCEPT, put={"ElementDataFile": "my scan.raw"}, place=rename_data("my scan.raw")),
+    _put("91_datafile_backslash", "E_PATH_ESCAPE", ElementDataFile="..\\..\\secret.raw"),
+    _case("92_utf8_name", ACCEPT, put={"ElementDataFile": "größe-肺.raw"}, place=rename_data("größe-肺.raw")),
+    _case(
+        "93_unreadable",
+        "E_DATA_MISSING",
+        "permission",
+        place=lambda folder: (folder / DATA_NAME).chmod(0),
+        needs=("modes",),
+    ),
+    _case(
+        "94_dim_20g_sparse",
+        "E_TOO_BIG",
+        put={"DimSize": "2048 2048 2560"},
+        place=lambda folder: os.truncate(folder / DATA_NAME, 20 << 30),
+        needs=("sparse",),
+    ),
+)
+
+EXTRA_CASES: tuple[MhdCase, ...] = (
+    _put("x01_neutral_features", ACCEPT, ElementNumberOfChannels="1", HeaderSize="0", DistanceUnits="mm"),
+    _put("x02_unknown_keys", ACCEPT, Modality="MET_MOD_CT", **{"0010|0010": "anonymous"}),
+    _case("x03_bom", ACCEPT, edit=lambda header: b"\xef\xbb\xbf" + header),
+    _case("x04_latin1_comment", ACCEPT, edit=lambda header: b"Comment = L\xfcbeck\n" + header),
+    _case("x05_blank_lines", ACCEPT, edit=lambda header: b"\n" + header + b"\n\n"),
+    _case("x06_no_final_newline", ACCEPT, edit=lambda header: header.rstrip()),
+    _case("x07_mha_good", ACCEPT, is_local=True),
+    _case("x08_mha_zlib", ACCEPT, is_local=True, is_zlib=True),
+    _case("x09_origin_alias", ACCEPT, edit=lambda header: header.replace(b"Offset", b"Position")),
+    _case("x10_optional_absent", ACCEPT, drop=("ObjectType", "BinaryData", "CompressedData", "TransformMatrix")),
+    _case("x11_alias_twice", "E_DUP_KEY", "both Origin and Offset", edit=add_line("Origin = 0 0 0")),
+    _case("x12_matrix_alias", "E_DUP_KEY", edit=add_line("Orientation = 1 0 0 0 1 0 0 0 1")),
+    _case("x13_byte_order_alias", "E_DUP_KEY", edit=add_line("ElementByteOrderMSB = True")),
+    _case("x14_wrong_case", "E_HEADER_SYNTAX", "the key DimSize", edit=lambda h: h.replace(b"DimSize", b"Dimsize")),
+    _case("x15_no_equals", "E_HEADER_SYNTAX", "line 1", edit=add_line("this is a scan")),
+    _case("x16_line_below", "E_HEADER_SYNTAX", "line 12", edit=add_tail("Foo = 1\n")),
+    _case("x17_second_data_file", "E_DUP_KEY", edit=add_tail("ElementDataFile = other.raw\n")),
+    _case("x18_nul", "E_HEADER_SYNTAX", "binary", edit=add_line("Comment = \0")),
+    _case("x19_many_lines", "E_HEADER_SYNTAX", "lines", edit=add_line("\n".join(f"K{n} = 1" for n in range(300)))),
+    _case("x20_line_of_5000", "E_HEADER_SYNTAX", "characters", edit=add_line("Comment = " + "x" * 5000)),
+    _case("x21_lfs_pointer", "E_HEADER_SYNTAX", "LFS", edit=lambda _: b"version https://git-lfs.github.com/spec/v1\n"),
+    _case("x22_poem", "E_HEADER_SYNTAX", "none of its keys", edit=lambda _: b"Roses = red\nViolets = blue\n"),
+    _put("x23_units_cm", "E_UNSUPPORTED", "DistanceUnits", DistanceUnits="cm"),
+    _put("x24_slope_nan", "E_UNSUPPORTED", ElementToIntensityFunctionSlope="nan"),
+    _put("x25_left_handed", "E_DIRECTION", "right-handed", TransformMatrix="-1 0 0 0 1 0 0 0 1"),
+    _put("x26_matrix_overflow", "E_DIRECTION", TransformMatrix="1e300 0 0 0 1 0 0 0 1"),
+    _put("x27_offset_huge", "E_ORIGIN", Offset="1e300 0 0"),
+    _put("x28_offset_overflow", "E_ORIGIN", Offset="1e999 0 0"),
+    _put("x29_spacing_tiny", "E_SPACING", ElementSpacing="0.0007 0.0007 0.00125"),
+    _put("x30_spacing_metres", "E_SPACING", ElementSpacing="70 70 125"),
+    _case(
+        "x31_extent",
+        "E_SPACING",
+        "2000 mm",
+        put={"DimSize": "512 1 1", "ElementSpacing": "5 1 1"},
+    ),
+    _put("x32_matrix_empty", "E_KEY_MISSING", "TransformMatrix", TransformMatrix=""),
+    _put("x33_bool_word", "E_HEADER_SYNTAX", "CompressedData", CompressedData="maybe"),
+    _put("x34_ndims_float", "E_HEADER_SYNTAX", "NDims", NDims="3.0"),
+    _put("x35_unicode_digits", "E_HEADER_SYNTAX", DimSize="８ 8 8"),
+    _put("x36_digits_4000", "E_DIMS", DimSize="9" * 4000 + " 8 8"),
+    _case("x37_zraw_tail", "E_DATA_SIZE", "more bytes", is_zlib=True, data=lambda raw: raw + b"x"),
+    _case("x38_zraw_short", "E_DATA_SIZE", "found 512", is_zlib=True, data=lambda _: zlib.compress(RAW[:512])),
+    _case("x39_zraw_long_by_1", "E_DATA_SIZE", is_zlib=True, data=lambda _: zlib.compress(RAW + b"x")),
+    _case("x40_zraw_empty", "E_DATA_SIZE", is_zlib=True, data=lambda _: b""),
+    _case("x41_zraw_ratio", "E_DATA_SIZE", "at most", is_zlib=True, put={"DimSize": "1024 1024 512"}),
+    _case("x42_zraw_no_checksum", "E_DATA_CORRUPT", "cut short", is_zlib=True, data=lambda raw: raw[:-4]),
+    _case("x43_gzip", "E_DATA_CORRUPT", is_zlib=True, data=lambda _: zlib.compressobj(wbits=31).flush() + bytes(99)),
+    _put("x44_local_in_mhd", "E_UNSUPPORTED", "rename the file to .mha", ElementDataFile="LOCAL"),
+    _put("x45_dot", "E_NOT_REGULAR", ElementDataFile="."),
+    _put("x46_dotdot", "E_PATH_ESCAPE", ElementDataFile=".."),
+    _put("x47_drive", "E_PATH_ESCAPE", ElementDataFile="C:scan.raw"),
+    _put("x48_name_too_long", "E_DATA_MISSING", ElementDataFile="x" * 3000),
+    _case(
+        "x49_hard_link_to_header",
+        "E_PATH_ESCAPE",
+        "the header itself",
+        **_NO_DATA,
+        place=lambda folder: os.link(folder / "scan.mhd", folder / DATA_NAME),
+        needs=("symlink",),
+    ),
+    _case(
+        "x50_link_inside",
+        ACCEPT,
+        place=lambda folder: (
+            (folder / DATA_NAME).rename(folder / "real.raw"),
+            (folder / DATA_NAME).symlink_to("real.raw"),
+        ),
+        needs=("symlink",),
+    ),
+    _case(
+        "x51_link_loop",
+        "E_NOT_REGULAR E_DATA_MISSING",
+        **_NO_DATA,
+        place=lambda folder: (folder / DATA_NAME).symlink_to(DATA_NAME),
+        needs=("symlink",),
+    ),
+    _case(
+        "x52_broken_link",
+        "E_PATH_ESCAPE",
+        **_NO_DATA,
+        place=lambda folder: (folder / DATA_NAME).symlink_to("../nothing.raw"),
+        needs=("symlink",),
+    ),
+    _case("x53_mha_list", "E_UNSUPPORTED", put={"ElementDataFile": "LIST 2"}, is_local=True),
+    _case("x54_only_datafile", "E_KEY_MISSING", "NDims", edit=lambda _: b"ElementDataFile = scan.raw\n"),
+    _case("x55_float_inf", "E_VALUES", put={"ElementType": "MET_FLOAT"}, data=lambda _: _one_infinity()),
+    _case("x56_colon", "E_HEADER_SYNTAX", "Key = value", edit=add_line("Offset : 1 2 3 = 4")),
+)
+
+
+def _one_infinity() -> bytes:
+    values = np.zeros(512, "<f4")
+    values[-1] = np.inf
+    return values.tobytes()
