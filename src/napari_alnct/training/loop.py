@@ -204,7 +204,7 @@ class Trainer:
         parts = self.loss(self.network, tuple(t.to(self.device, non_blocking=True) for t in batch))
         if not torch.isfinite(parts["total"]):
             raise ModelError(
-                f"the loss is {float(parts['total'])} at step {self.step}; lower the learning rate and resume"
+                f"the loss is {float(parts['total'].detach())} at step {self.step}; lower the learning rate and resume"
             )
         self.optimiser.zero_grad(set_to_none=True)
         parts["total"].backward()  # type: ignore[no-untyped-call]
