@@ -33,6 +33,7 @@ SUBCOMMANDS = {  # name -> line in the overview; each lives in the module of thi
     "detect": "Find nodule candidates in scans and write them as a LUNA16 table.",
     "train-detector": "Train the nodule detector.",
 }
+GENERAL_FLAGS = ("--help", "-h", "--version")
 PERMISSIONS = {  # phrase in a hint -> the flag that grants it
     "allow voxels that are not HU": "--allow-non-hu",
     "allow left-handed scans": "--allow-left-handed",
@@ -120,9 +121,11 @@ def _examples(function: Callable[..., object]) -> str:
 
 def _subcommand(arguments: Sequence[str]) -> str | None:
     """Give the subcommand of a command line; None when it begins with a flag."""
-    if not arguments or arguments[0].startswith("-"):
+    if not arguments or arguments[0] in GENERAL_FLAGS:
         return None
     name = arguments[0]
+    if name.startswith("-"):
+        raise SettingsError(f"there is no option {name} before a subcommand; try --help")
     if name not in SUBCOMMANDS:
         near = difflib.get_close_matches(name, SUBCOMMANDS, n=1)
         advice = f"did you mean {near[0]}?" if near else f"known are {', '.join(SUBCOMMANDS)}"

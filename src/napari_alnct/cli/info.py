@@ -129,7 +129,8 @@ def hu_statistics(hu: NDArray[np.int16]) -> dict[str, float]:
         "mean": round(float(counts @ values / hu.size), 3),
     }
     for percent in PERCENTILES:
-        place = int(np.searchsorted(reached, percent / 100 * hu.size))
+        wanted = round(percent / 100 * hu.size, 6)  # 0.999 x 1000 is 999, not a little more
+        place = int(np.searchsorted(reached, wanted))
         statistics[f"p{percent:g}"] = float(values[place])
     statistics["below_minus_500"] = round(float(counts[values < -500].sum() / hu.size), 4)
     return statistics
