@@ -51,7 +51,7 @@ wheel-check: .venv/.stamp-dev ## Build the wheel, try it in a fresh environment 
 	$(PY) scripts/with_display.py $(PY) scripts/wheel_check.py
 
 pins: .venv/.stamp-dev ## Write the tested versions of .venv to .ci/constraints.txt
-	$(PY) -m pip freeze --exclude-editable | grep -v -i -E '^(torch|triton|nvidia-.*|cuda-.*)[ =]' > .ci/constraints.new
+	$(PY) -m pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v -i -E '^(triton|nvidia-.*|cuda-.*)=' > .ci/constraints.new
 	mv .ci/constraints.new .ci/constraints.txt
 	touch .venv/.stamp-demo .venv/.stamp-dev
 

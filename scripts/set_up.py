@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 OLDEST_PYTHON = (3, 11)
-TORCH = "torch==2.13.0"  # not in CONSTRAINTS: pip takes "==2.13.0" there to refuse "2.13.0+cpu"
+TORCH = "torch==2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 EXTRAS = {"demo": "all", "dev": "dev"}
 CONSTRAINTS = os.path.join(".ci", "constraints.txt")
