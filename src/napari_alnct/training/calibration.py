@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from napari_alnct.core.config import PrepareSettings
 from napari_alnct.core.detector import cut_cube
+from napari_alnct.core.errors import ModelError
 from napari_alnct.core.inference import Runner
 from napari_alnct.core.network import scale_hu
 from napari_alnct.evaluation.froc import FP_RATES, FrocCurve, froc_curve
@@ -111,10 +112,18 @@ def calibrate(scored: Sequence[ScoredMarks]) -> Calibration:
     Returns
     -------
     Calibration
+
+    Raises
+    ------
+    ModelError
+        If the marks are all hits or all errors, so that there is nothing to weigh.
     """
     labels = np.concatenate([s.marks.labels for s in scored])
     first, second = np.concatenate([s.first for s in scored]), np.concatenate([s.second for s in scored])
     known = labels >= 0
+    if len(np.unique(labels[known])) < 2:
+        what = "hit no held-out nodule" if not (labels == 1).any() else "made no error"
+        raise ModelError(f"the first stage {what} among {known.sum()} marks; train longer or hold out more scans")
     both = np.stack([first, second], axis=1)
     joint = _logistic(both[known], labels[known])
     alone = _logistic(first[known, None], labels[known])

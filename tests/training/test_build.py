@@ -1,0 +1,83 @@
+"""The whole build of a model, small: every stage runs, resumes, and leaves a file that detects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_alnct.core.checkpoint import read_checkpoint
+from napari_alnct.core.dense import Peaks
+from napari_alnct.core.detector import Detector
+from napari_alnct.core.errors import ModelError, SettingsError
+from napari_alnct.data.phantom import make_phantom, small_settings
+from napari_alnct.training import materials
+from napari_alnct.training.build import build_model
+from napari_alnct.training.calibration import ScoredMarks, calibrate
+from napari_alnct.training.cases import TrainingCase
+from napari_alnct.training.marks import CaseMarks, judge
+from napari_alnct.training.settings import BuildSettings, read_build_settings
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "tiny_model.json"
+
+
+def test_a_tiny_model_is_built_resumed_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First stage, marks, second look, calibration, file; a second call continues and gives the same weights."""
+    monkeypatch.setattr(materials, "training_phantom", lambda seed: small_settings(seed, n_nodules=6))
+    settings, lines = read_build_settings(EXAMPLE), []
+    path = build_model(settings, None, tmp_path, lines.append)
+    recipe = read_checkpoint(path).recipe
+    assert set(recipe.operating_points) == {"0.125", "0.25", "0.5", "1", "2", "4", "8"}
+    assert recipe.training["settings"]["first_stage"]["n_patches"] == 480
+    assert len(recipe.training["held_out_cases"]) == 1
+    again = build_model(settings, None, tmp_path, lines.append)
+    assert any("resumed at step 120 of 120" in line for line in lines)
+    assert read_checkpoint(again).sha256 == read_checkpoint(path).sha256
+    result = Detector.load(path, device="cpu").detect(make_phantom(small_settings(3)).volume)
+    assert result.model_name == "tiny"
+
+
+def test_a_detector_that_finds_nothing_is_not_calibrated(case: TrainingCase) -> None:
+    """Marks of one kind alone: one sentence, not a failure inside the regression."""
+    places = case.geometry.index_to_world(case.centres_zyx_vox) + 20.0
+    logits = np.zeros(2)
+    marks = CaseMarks(case, Peaks(places, logits, np.full(2, 8.0)), judge(case, places, logits))
+    with pytest.raises(ModelError, match="hit no held-out nodule"):
+        calibrate([ScoredMarks(marks, logits, logits)])
+
+
+def test_the_recipe_file_is_checked(tmp_path: Path) -> None:
+    """A misspelt key, and text that is no JSON, are refused by name."""
+    path = tmp_path / "recipe.json"
+    path.write_text('{"n_fantoms": 3}')
+    with pytest.raises(SettingsError, match="n_fantoms"):
+        read_build_settings(path)
+    path.write_text("n_phantoms: 3")
+    with pytest.raises(SettingsError, match=r"recipe\.json: not a readable JSON file"):
+        read_build_settings(path)
+
+
+def test_held_out_cubes_are_never_trained_on() -> None:
+    """The choice is repeatable, of the asked size, and disjoint from the rest."""
+    names = [f"cube{i}" for i in range(100)]
+    held = materials.choose_held_cubes(names, BuildSettings())
+    assert held == materials.choose_held_cubes(names, BuildSettings())
+    assert len(held) == 20
+
+
+def test_calibration_prefers_the_stage_that_knows(case: TrainingCase) -> None:
+    """Detector logits are noise, the classifier knows: its weight dominates and thresholds fall with the rate."""
+    rng = np.random.default_rng(0)
+    scored = []
+    for _ in range(6):
+        nodules = case.geometry.index_to_world(case.centres_zyx_vox)
+        places = np.vstack([nodules, nodules[0] + rng.uniform(15, 30, (30, 3))])
+        first, second = rng.normal(size=32), np.concatenate([[4.0, 4.0], rng.normal(-3, 1, 30)])
+        peaks = Peaks(places, first, np.full(32, 8.0))
+        scored.append(ScoredMarks(CaseMarks(case, peaks, judge(case, places, first)), first, second))
+    calibration = calibrate(scored)
+    assert calibration.combine[1] > 5 * calibration.combine[0]
+    assert calibration.results["all"]["cpm"] == 1.0
+    points = [calibration.operating_points[r] for r in ("0.125", "1", "8")]
+    assert points == sorted(points, reverse=True)
