@@ -80,14 +80,9 @@ def run_guarded(
     ValueError
         If the function cannot be imported by name.
     """
-    name = _import_name(function)
+    cpu_s = math.ceil(timeout_s) * CPU_THREADS
+    job = {"function": _import_name(function), "args": list(args), "memory_bytes": memory_bytes, "cpu_s": cpu_s}
     file = file or (Path(args[0]).name if args and isinstance(args[0], str) else "scan")
-    job = {
-        "function": name,
-        "args": list(args),
-        "memory_bytes": memory_bytes,
-        "cpu_s": math.ceil(timeout_s) * CPU_THREADS,
-    }
     expired = threading.Event()
     process = _start()
 
