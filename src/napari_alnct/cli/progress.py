@@ -1,4 +1,4 @@
-"""The progress of a batch on the terminal: a bar, and one line per failed item, on stderr."""
+"""Progress on the terminal: bars on stderr, quiet where there is no terminal."""
 
 from __future__ import annotations
 
@@ -47,3 +47,48 @@ class BatchBar:
         self._bar.update(self._task, completed=progress.n_done + progress.n_failed)
         if progress.message:
             self._console.print(f"failed: {progress.message}", markup=False)
+
+
+class ScanBar:
+    """A bar that follows the stages of scan after scan; lines of results go to stdout above it.
+
+    Parameters
+    ----------
+    n_scans : int
+        Scans in the run.
+    """
+
+    def __init__(self, n_scans: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        console = Console(stderr=True)
+        self.n_scans, self.n_done = n_scans, 0
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._task = self._bar.add_task("reading", total=float(n_scans))
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the bar."""
+        self._bar.stop()
+
+    def show(self, stage: str, share: float) -> None:
+        """Show the stage of the scan at hand and the share of it that is done, 0 to 1."""
+        text = f"scan {self.n_done + 1} of {self.n_scans}: {stage}"
+        self._bar.update(self._task, completed=self.n_done + share, description=text)
+
+    def finish(self, line: str) -> None:
+        """Count a scan as done and print its line."""
+        self.n_done += 1
+        self._bar.stop()
+        print(line, flush=True)
+        if self.n_done < self.n_scans:
+            self._bar.update(self._task, completed=float(self.n_done), description="reading")
+            self._bar.start()
