@@ -91,10 +91,11 @@ def test_cancel_stops_within_a_second(detector: Detector, volume: Volume, when: 
     assert time.monotonic() - asked_at[0] < 1.0
 
 
+@pytest.mark.parametrize("stage", ["_first", "_second"])
 def test_a_failing_gpu_falls_back_to_the_cpu_and_says_so(
-    detector: Detector, volume: Volume, monkeypatch: pytest.MonkeyPatch
+    detector: Detector, volume: Volume, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    """A driver error in mid-run: same candidates from the CPU, a note in the result."""
+    """A driver error in either stage: same candidates from the CPU, a note in the result."""
     expected = detector.detect(volume).candidates
     other = Detector(detector.checkpoint, device="cpu", precision="float32")
     other.device = torch.device("cuda")
@@ -102,7 +103,7 @@ def test_a_failing_gpu_falls_back_to_the_cpu_and_says_so(
     def broken(*_: object) -> torch.Tensor:
         raise RuntimeError("CUDA error: unspecified launch failure")
 
-    monkeypatch.setattr(other._first, "run", broken)
+    monkeypatch.setattr(getattr(other, stage), "run", broken)
     result = other.detect(volume)
     assert result.candidates == expected
     assert result.device.startswith("cpu")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ Progress = Callable[[str, float], None]
 SECOND_LOOK_BATCH = 16
 STAGE_STARTS = {"lungs": 0.0, "resample": 0.08, "network": 0.2, "second look": 0.7, "done": 1.0}
 FloatArray = NDArray[np.float64]
+Result = TypeVar("Result")
 
 
 class Detector:
@@ -158,12 +160,14 @@ class Detector:
         scan = prepare(volume, self.recipe.prepare, lungs)
         clock.start("network")
         notes = [flag.text for flag in (*volume.flags, *lungs.flags)]
-        peaks = self._first_stage(scan, settings, clock, notes)
+        peaks = self._with_fallback(lambda: self._first_stage(scan, settings, clock), notes)
         peaks = _keep(peaks, lungs.distance_mm(peaks.positions_xyz_mm) <= settings.lung_margin_mm, settings)
         if on_candidates:
             on_candidates(self._candidates(peaks, self._final_logits(peaks.logits, None)))
         clock.start("second look")
-        second = self._second_look(scan, peaks, clock) if settings.second_look and self._second else None
+        second = None
+        if settings.second_look and self._second:
+            second = self._with_fallback(lambda: self._second_look(scan, peaks, clock), notes)
         candidates = self._candidates(peaks, self._final_logits(peaks.logits, second))
         clock.start("done")
         return CaseResult(
@@ -177,18 +181,22 @@ class Detector:
             notes=tuple(notes),
         )
 
-    def _first_stage(self, scan: PreparedScan, settings: DetectionSettings, clock: _Clock, notes: list[str]) -> Peaks:
-        """Give merged peaks; when the GPU fails or is too small, run on the CPU and say so."""
+    def _first_stage(self, scan: PreparedScan, settings: DetectionSettings, clock: _Clock) -> Peaks:
+        """Give the peaks of the score map."""
         most_voxels = int(settings.max_block_mvox * 1e6)
+        cells = score_map(self._first, scan.hu, self.recipe.prepare, most_voxels=most_voxels, step=clock.step)
+        return find_peaks(cells, scan.geometry)
+
+    def _with_fallback(self, job: Callable[[], Result], notes: list[str]) -> Result:
+        """Give the result of a job; when the GPU fails or is too small, run it on the CPU and say so."""
         try:
-            cells = score_map(self._first, scan.hu, self.recipe.prepare, most_voxels=most_voxels, step=clock.step)
+            return job()
         except (*OUT_OF_MEMORY, RuntimeError) as fault:
             if self.device.type == "cpu":
                 raise
             notes.append(f"The {self.device.type.upper()} device failed ({type(fault).__name__}); the CPU was used.")
             self._place(torch.device("cpu"))
-            cells = score_map(self._first, scan.hu, self.recipe.prepare, most_voxels=most_voxels, step=clock.step)
-        return find_peaks(cells, scan.geometry)
+            return job()
 
     def _second_look(self, scan: PreparedScan, peaks: Peaks, clock: _Clock) -> FloatArray:
         """Give the classifier's logit of each peak."""
