@@ -19,7 +19,7 @@ from napari_alnct.core.volume import Volume, hu_doubt, padding_hu
 from napari_alnct.io import metaimage_header, metaimage_voxels, regular_file
 from napari_alnct.io.metaimage import check_hu, read_header, read_metaimage, write_metaimage
 
-from ..corpus.mhd_builder import RAW, VOXELS, MhdCase
+from ..corpus.mhd_builder import RAW, VOXELS, MhdCase, zlib_zeros
 
 GOOD = MhdCase(case_id="good", codes=())
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need a privilege here")
@@ -194,6 +194,17 @@ def test_no_second_copy_of_the_volume(level: int | None, dtype: str, tmp_path: P
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak - array.nbytes < 4 << 20
+
+
+def test_inflating_stops_at_one_byte_more(tmp_path: Path) -> None:
+    """Of a stream of 1 GiB behind 1 KiB of voxels, no more than the next byte is unfolded."""
+    path = MhdCase(case_id="", codes=(), is_zlib=True, data=lambda _: zlib_zeros(1024)).build(tmp_path)
+    code_of(path)
+    tracemalloc.start()
+    assert code_of(path) == "E_DATA_SIZE"
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * metaimage_voxels.READ_STEP_BYTES  # what was read, and the unread rest of it
 
 
 def test_long_numbers_take_no_time(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def _refuse_oversized(lines: list[str], name: str) -> None:
         raise syntax_error(name, f"a header of at most {MAX_LINES} lines", f"{len(lines)} lines")
     longest = max(map(len, lines), default=0)
     if longest > MAX_LINE_CHARACTERS:
-        raise syntax_error(name, f"lines of at most {MAX_LINE_CHARACTERS} characters", f"a line of {longest}")
+        raise syntax_error(name, f"lines of at most {MAX_LINE_CHARACTERS} characters", f"one of {longest}")
 
 
 def _entries(lines: list[str], name: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from napari_alnct.core.errors import GeometryError, ReadError
 from napari_alnct.core.geometry import IDENTITY, Geometry, Shape, Triple
-from napari_alnct.io.metaimage_grammar import DATA_KEY, LOCAL_NAMES, read_header_text, shown
+from napari_alnct.io.metaimage_grammar import DATA_KEY, LOCAL_NAMES, read_header_text, shown, syntax_error
 from napari_alnct.io.metaimage_values import HeaderValues, same_numbers
 from napari_alnct.io.physical_memory import physical_memory_bytes
 
@@ -32,6 +32,7 @@ ELEMENT_TYPES: dict[str, np.dtype[Any]] = {
 }
 PATH_MARKS = ("/", "\\", ":")  # refused in a data file name, on every system
 PATTERN_MARK = "%"  # announces one file per slice
+MAX_NAME_CHARACTERS = 255  # what common file systems take
 MAX_AXIS = 4096  # voxels
 SPACING_RANGE_MM = (0.05, 10.0)
 MAX_EXTENT_MM = 2000.0
@@ -127,7 +128,8 @@ def read_header(path: Path, *, allow_left_handed: bool = False) -> MetaImageHead
     _refuse_too_big(values, shape_zyx, dtype)
     geometry = _geometry(values, shape_zyx, allow_left_handed)
     is_compressed = values.boolean("CompressedData", default=False)
-    is_local = values.text(DATA_KEY) in LOCAL_NAMES
+    data_name = _data_name(values)
+    is_local = data_name in LOCAL_NAMES
     if is_local and Path(path).suffix.lower() != ".mha":
         raise values.error("E_UNSUPPORTED", DATA_KEY, "a file name", hint="rename the file to .mha")
     return MetaImageHeader(
@@ -137,7 +139,7 @@ def read_header(path: Path, *, allow_left_handed: bool = False) -> MetaImageHead
         is_big_endian=values.boolean("BinaryDataByteOrderMSB", default=False),
         is_compressed=is_compressed,
         compressed_bytes=values.integer("CompressedDataSize") if values.has("CompressedDataSize") else None,
-        data_name=text.name if is_local else values.text(DATA_KEY),
+        data_name=text.name if is_local else data_name,
         data_offset=text.n_bytes if is_local else 0,
         identity=text.identity,
         warnings=_warnings(values, geometry),
@@ -165,6 +167,15 @@ def orientation_letters(geometry: Geometry) -> str:
     axes = np.reshape(geometry.direction, (3, 3)).T
     rows = np.argmax(np.abs(axes), axis=1)
     return "".join(("RL", "AP", "IS")[row][int(axis[row] < 0)] for row, axis in zip(rows, axes, strict=True))
+
+
+def _data_name(values: HeaderValues) -> str:
+    """Give the name of the data file, fit to be shown in a message."""
+    name = values.text(DATA_KEY)
+    if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
+        expected = f"a name of at most {MAX_NAME_CHARACTERS} printable characters"
+        raise syntax_error(values.name, expected, shown(name), key=DATA_KEY, hint="rename the data file")
+    return name
 
 
 def _shape(values: HeaderValues) -> Shape:

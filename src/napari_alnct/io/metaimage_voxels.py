@@ -76,7 +76,7 @@ def _data_path(path: Path, header: MetaImageHeader, allow_symlinks: bool) -> Pat
     if header.is_local:
         return Path(os.path.realpath(path))
     name = header.data_name
-    if name == ".." or any(mark in name for mark in PATH_MARKS):
+    if name in (".", "..") or any(mark in name for mark in PATH_MARKS):
         raise _escape(header, "a path", "put the data file beside the header and name it without folders")
     if PATTERN_MARK in name:
         hint = "store the volume in one .raw, .zraw or .mha file"

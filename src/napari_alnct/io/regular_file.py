@@ -36,7 +36,7 @@ def open_regular(path: Path, *, name: str, missing_code: str, hint: str) -> tupl
     missing_code : str
         Code of the error when the file is absent or cannot be read.
     hint : str
-        Next step for the user in that case.
+        Next step for the user when it is absent.
 
     Returns
     -------
@@ -54,8 +54,8 @@ def open_regular(path: Path, *, name: str, missing_code: str, hint: str) -> tupl
         _refuse_irregular(os.stat(path, follow_symlinks=False), name)
         descriptor = os.open(path, OPEN_FLAGS)
     except (OSError, ValueError) as error:  # ValueError: a name that the file system cannot encode
-        found = reason(error)
-        raise ReadError(missing_code, name, "a readable file", found, hint=hint) from error
+        remedy = hint if isinstance(error, FileNotFoundError) else "check the file and its permissions"
+        raise ReadError(missing_code, name, "a readable file", reason(error), hint=remedy) from error
     try:
         status = os.fstat(descriptor)
         _refuse_irregular(status, name)
@@ -93,7 +93,7 @@ def reason(error: Exception) -> str:
 def _refuse_irregular(status: os.stat_result, name: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise ReadError(
-            "E_NOT_REGULAR", name, "a regular file", _kind(status.st_mode), hint="copy the scan to a folder"
+            "E_NOT_REGULAR", name, "a regular file", _kind(status.st_mode), hint="copy the scan again as plain files"
         )
 
 
