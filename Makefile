@@ -38,11 +38,12 @@ format: .venv/.stamp-dev ## Bring the code into the house format
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
 
-bench: .venv/.stamp-dev ## Measure speed and memory, stage by stage; JSON beside the figures
-	$(PY) benchmarks/run.py
+bench: .venv/.stamp-dev ## Measure speed, memory and what the bundled model finds; JSON in benchmarks/results
+	$(PY) benchmarks/scan_to_csv.py
+	$(PY) benchmarks/default_model.py
 
-model: .venv/.stamp-dev ## Train the bundled model again (hours)
-	$(PY) scripts/train_default_model.py
+model: .venv/.stamp-dev ## Train the default model again (hours); make model DATA=folder adds real scans
+	$(BIN)/napari-alnct-train train-detector --out runs/default $${DATA:+--data "$$DATA"}
 
 screenshots: .venv/.stamp-dev ## Take the pictures of docs/images again
 	$(PY) scripts/with_display.py $(PY) docs/make_screenshots.py
