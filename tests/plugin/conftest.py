@@ -58,8 +58,16 @@ def _display() -> Iterator[None]:
         server.wait(10)
 
 
+@pytest.fixture(scope="session")
+def qapp_args(_display: None) -> list[str]:
+    """Give pytest-qt the arguments of its QApplication; skip here, for Qt itself aborts without a display."""
+    if not has_display():
+        pytest.skip(NO_DISPLAY)
+    return ["napari-alnct-tests"]
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _settings_folder() -> Iterator[Path]:
+def settings_folder() -> Iterator[Path]:
     """Keep napari's settings in a folder of this run."""
     import napari.settings
 

@@ -146,10 +146,11 @@ def test_left_handed_scan_opens_with_a_warning(
 def test_plain_scan_opens_without_a_warning(
     ball: Callable[..., Volume], tmp_path: Path, warnings_shown: list[str]
 ) -> None:
-    """An ordinary chest scan is opened in silence."""
+    """An ordinary chest scan is opened in silence, also when its field of view is a padded circle."""
     volume = ball()
     hu = volume.hu.copy()
     hu[:, :8] = 40
+    hu[:, -8:, :8] = -2048
     write_metaimage(tmp_path / "a.mha", hu, volume.geometry)
     read(tmp_path / "a.mha")
     assert warnings_shown == []

@@ -11,9 +11,10 @@ from dataclasses import fields
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from magicgui.widgets import Container, create_widget
+from magicgui.widgets import create_widget
 
 SettingsT = TypeVar("SettingsT")
+Form = dict[str, Any]  # field name -> magicgui widget
 CHOICE_LABELS = {
     "auto": "Automatic",
     "cpu": "CPU",
@@ -24,23 +25,23 @@ CHOICE_LABELS = {
 }
 
 
-def make_form(cls: type, names: Collection[str]) -> Container[Any]:
-    """Give a form with one labelled widget per setting, at its default.
+def make_form(cls: type, names: Collection[str]) -> Form:
+    """Give one labelled widget per setting, at its default.
 
     Parameters
     ----------
     cls : type
         A settings dataclass of `core.config`.
     names : collection of str
-        Fields to show; they appear in the order of the dataclass.
+        Fields to show.
 
     Returns
     -------
-    magicgui.widgets.Container
-        Its widgets have the names of the fields.
+    dict of str to magicgui.widgets.Widget
+        In the order of the dataclass; each has ``label``, ``value`` and its Qt widget in ``native``.
     """
     hints, tips = get_type_hints(cls, include_extras=True), field_help(cls)
-    widgets = []
+    form: Form = {}
     for field in fields(cls):
         if field.name in names:
             annotation, options = _split(hints[field.name])
@@ -48,18 +49,16 @@ def make_form(cls: type, names: Collection[str]) -> Container[Any]:
             widget = create_widget(name=field.name, annotation=annotation, value=field.default, options=options)
             if annotation is bool:
                 widget.text = ""  # the label stands beside it
-            widgets.append(widget)
-    form: Container[Any] = Container(widgets=widgets, labels=True)
-    form.margins = (0, 0, 0, 0)
+            form[field.name] = widget
     return form
 
 
-def read_form(form: Container[Any], cls: type[SettingsT], **others: Any) -> SettingsT:
+def read_form(form: Form, cls: type[SettingsT], **others: Any) -> SettingsT:
     """Give the settings that a form shows.
 
     Parameters
     ----------
-    form : magicgui.widgets.Container
+    form : dict of str to magicgui.widgets.Widget
         From `make_form` of the same class.
     cls : type
         The settings dataclass.
@@ -75,8 +74,7 @@ def read_form(form: Container[Any], cls: type[SettingsT], **others: Any) -> Sett
     SettingsError
         If a value lies outside its bounds.
     """
-    names = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-    return cls(**{widget.name: widget.value for widget in form if widget.name in names}, **others)
+    return cls(**{name: widget.value for name, widget in form.items()}, **others)
 
 
 @cache

@@ -40,7 +40,7 @@ class ScanPanel(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self._job_volume: Volume | None = None
         self.scan_box = QComboBox(toolTip="The open scan to work on.")
         self.scan_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.form = QFormLayout()
+        self.form = QFormLayout(rowWrapPolicy=QFormLayout.RowWrapPolicy.WrapLongRows)
         self.form.addRow("Scan", self.scan_box)
         self.run_button = QPushButton(run_text)
         self.cancel_button = QPushButton("Cancel", toolTip="Stop; layers of earlier runs stay as they are.")

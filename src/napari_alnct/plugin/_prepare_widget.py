@@ -33,7 +33,7 @@ class PrepareWidget(ScanPanel):
         self.settings_form = make_form(PrepareSettings, ("spacing_mm", "low_hu", "high_hu", "margin_mm"))
         super().__init__(napari_viewer, "Preprocess CT")
         self.results.addStretch(1)
-        for widget in self.settings_form:
+        for widget in self.settings_form.values():
             self.form.addRow(widget.label, widget.native)
 
     def make_job(self, volume: Volume) -> Callable[[Job], Any]:

@@ -16,6 +16,7 @@ from napari_alnct.plugin._layers import LayerData, ct_layer, ct_volumes, marks_l
 from napari_alnct.plugin._viewport import keep_upright
 
 SCAN_SUFFIXES = (".mhd", ".mha", ".zraw", ".nii", ".nii.gz", ".nrrd", ".nhdr", ".dcm")
+QUIET_FLAGS = frozenset({"padding", "localizers"})  # facts about the file that need no decision
 
 Reader = Callable[[object], list[LayerData]]
 FindingT = TypeVar("FindingT")
@@ -63,7 +64,8 @@ def read_scan(path: Path) -> list[LayerData]:
     """
     volume = read_volume(path, ReadOptions(ask=True))
     for flag in volume.flags:
-        warn(flag.text)
+        if flag.code not in QUIET_FLAGS:
+            warn(flag.text)
     if viewer := current_viewer():
         keep_upright(viewer)
     return [ct_layer(volume)]

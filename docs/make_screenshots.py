@@ -1,0 +1,95 @@
+"""Make the pictures of `docs/images` in a real napari window, from synthetic scans only.
+
+Run with a display: ``python docs/make_screenshots.py``; without one:
+``xvfb-run -s "-screen 0 1600x1000x24" python docs/make_screenshots.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))  # a fresh napari, as on day one
+
+import napari
+import numpy as np
+from PIL import Image
+from qtpy.QtTest import QTest
+
+IMAGES = Path(__file__).with_name("images")
+PLUGIN = "napari-alnct"
+WINDOW = (1280, 800)
+COLOURS = 255  # of a palette PNG: below 300 kB each, and the rings keep their colour
+TIMEOUT_MS = 300_000
+
+
+def save(picture: np.ndarray, path: Path) -> None:
+    """Save a screenshot as a small PNG."""
+    Image.fromarray(picture[..., :3]).quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
+    print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
+
+
+def run_and_wait(widget: Any) -> None:
+    """Press the widget's button and wait until its job has ended."""
+    widget.run_button.click()
+    waited = 0
+    while widget.job is not None and waited < TIMEOUT_MS:
+        QTest.qWait(50)
+        waited += 50
+    QTest.qWait(300)
+
+
+def window_picture(viewer: Any) -> np.ndarray:
+    """Give the whole window as it is on the screen."""
+    QTest.qWait(400)
+    return np.asarray(viewer.screenshot(canvas_only=False, flash=False))
+
+
+def widget_picture(widget: Any) -> np.ndarray:
+    """Give one widget as it is on the screen."""
+    QTest.qWait(200)
+    image = widget.grab().toImage()
+    image = image.convertToFormat(image.Format.Format_RGBA8888)
+    pixels = np.frombuffer(image.constBits().asstring(image.sizeInBytes()), np.uint8)
+    return pixels.reshape(image.height(), image.bytesPerLine() // 4, 4)[:, : image.width()]
+
+
+def make(folder: Path, sample: str) -> None:
+    """Make all pictures.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to put them.
+    sample : str
+        Key of the sample scan.
+    """
+    viewer = napari.Viewer(show=True)
+    viewer.window._qt_window.resize(*WINDOW)
+    viewer.open_sample(PLUGIN, sample)
+    _, detect = viewer.window.add_plugin_dock_widget(PLUGIN, "Detect nodules")
+    run_and_wait(detect)
+    detect.marks.table.selectRow(0)
+    viewer.scene.camera.zoom *= 2
+    save(window_picture(viewer), folder / "reading_marks.png")
+    detect.more_button.click()
+    save(widget_picture(detect), folder / "detect_widget.png")
+    _, prepare = viewer.window.add_plugin_dock_widget(PLUGIN, "Preprocess CT", tabify=True)
+    run_and_wait(prepare)
+    viewer.dims.order = (1, 0, 2)
+    detect.marks.table.selectRow(1)
+    viewer.reset_view()
+    save(window_picture(viewer), folder / "coronal_lungs.png")
+    viewer.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Make the pictures of docs/images.")
+    parser.add_argument("--out", type=Path, default=IMAGES, help="folder for the pictures")
+    parser.add_argument("--sample", default="full_phantom", help="sample scan to show")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    make(arguments.out, arguments.sample)

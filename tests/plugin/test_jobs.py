@@ -1,0 +1,78 @@
+"""The long jobs without a window: progress, first marks, cancel, results in the world of the scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from napari_alnct.core.config import DetectionSettings, PrepareSettings
+from napari_alnct.core.errors import JobCancelled, ModelError
+from napari_alnct.data.phantom import PhantomScan
+from napari_alnct.plugin import _jobs
+
+
+@dataclass
+class Recorder:
+    """A reporter that writes everything down and cancels after a number of steps."""
+
+    cancel_after: int | None = None
+    stages: list[tuple[str, float]] = field(default_factory=list)
+    partials: list[object] = field(default_factory=list)
+
+    def progress(self, stage: str, fraction: float) -> None:
+        self.stages.append((stage, fraction))
+
+    def partial(self, value: object) -> None:
+        self.partials.append(value)
+
+    def is_cancelled(self) -> bool:
+        return self.cancel_after is not None and len(self.stages) >= self.cancel_after
+
+
+def test_preparation_gives_the_lungs_on_the_grid_of_the_scan(phantom: PhantomScan) -> None:
+    """The mask fits the scan and covers 90 % of the true lungs; the resampled scan has the spacing asked for."""
+    recorder = Recorder()
+    done = _jobs.prepare_scan(recorder, phantom.volume, PrepareSettings(spacing_mm=2.0))
+    assert done.lungs.shape == phantom.volume.hu.shape
+    assert (done.lungs & phantom.lungs).sum() > 0.9 * phantom.lungs.sum()
+    assert done.geometry.spacing_zyx_mm == (2.0, 2.0, 2.0)
+    assert done.hu.shape == done.geometry.shape_zyx
+    assert recorder.stages[-1][1] == 1.0
+
+
+def test_preparation_stops_when_cancelled(phantom: PhantomScan) -> None:
+    """Cancelled between two stages, no result comes back."""
+    with pytest.raises(JobCancelled):
+        _jobs.prepare_scan(Recorder(cancel_after=1), phantom.volume, PrepareSettings(spacing_mm=2.0))
+
+
+def test_detection_finds_nodules_of_the_phantom(phantom: PhantomScan) -> None:
+    """With the bundled model the largest nodule is among the marks; first marks come before the result."""
+    recorder = Recorder()
+    done = _jobs.detect_nodules(recorder, phantom.volume, "default", DetectionSettings(device="cpu"))
+    nodule = max(phantom.nodules, key=lambda n: n.diameter_mm)
+    centres = np.array([c.position_xyz_mm for c in done.result.candidates])
+    assert np.linalg.norm(centres - nodule.position_xyz_mm, axis=1).min() < nodule.diameter_mm / 2
+    (first,) = recorder.partials
+    assert isinstance(first, _jobs.FirstMarks)
+    assert first.threshold == done.result.threshold
+    fractions = [fraction for _, fraction in recorder.stages]
+    assert fractions == sorted(fractions)
+    assert done.result.device.startswith("cpu")
+
+
+@pytest.mark.parametrize("steps", [1, 3, 6])
+def test_detection_stops_within_a_step(phantom: PhantomScan, steps: int) -> None:
+    """Cancelled after a number of steps, at most one more is reported, and no result comes back."""
+    recorder = Recorder(cancel_after=steps)
+    with pytest.raises(JobCancelled):
+        _jobs.detect_nodules(recorder, phantom.volume, "default", DetectionSettings(device="cpu"))
+    assert len(recorder.stages) <= steps + 1
+
+
+def test_unknown_model_is_an_error_for_people(phantom: PhantomScan) -> None:
+    """A model that does not exist is named, with what there is."""
+    with pytest.raises(ModelError, match="no-such-model"):
+        _jobs.detect_nodules(Recorder(), phantom.volume, "no-such-model", DetectionSettings())
