@@ -8,14 +8,17 @@ shapes are written in the body frame (see `phantom_body`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_alnct.core.geometry import Geometry
 from napari_alnct.data.phantom_body import Body, Frame, cavity_half_axes, outer_half_axes
 from napari_alnct.data.phantom_paint import Float32, Float64, Tubes, axes_mm, tube_distances
 
+Floats = NDArray[np.floating[Any]]
 COARSE_MM = 2.5  # of the reference adult
 FAT_HU, MUSCLE_HU, LIVER_HU = -100.0, 52.0, 60.0
 
@@ -57,9 +60,9 @@ def coarse_grid(grid: Geometry, frame: Frame) -> Geometry:
     )
 
 
-def smooth_max(a: Float64, b: Float64, radius_mm: float) -> Float64:
+def smooth_max(a: Floats, b: Floats, radius_mm: float) -> Float64:
     """Give the larger of two fields with a rounded edge: the cut of two shapes."""
-    return 0.5 * (a + b + np.sqrt((a - b) ** 2 + radius_mm**2))
+    return np.asarray(0.5 * (a + b + np.sqrt((a - b) ** 2 + radius_mm**2)), dtype=np.float64)
 
 
 def smooth_step(distance: Float64, width_mm: float) -> Float64:
@@ -169,7 +172,7 @@ class ChestBuilder:
     def _dome(self, side: float) -> Float64:
         top = self.body.domes_mm[0 if side > 0 else 1]
         square = ((self.x - side * 60.0) / 74.0) ** 2 + ((self.y + 16.0) / 90.0) ** 2
-        return np.asarray(top - 66.0 * square**1.1, dtype=np.float64)
+        return top - 66.0 * square**1.1
 
     def _lung(self, side: float, cavity: Float64, heart: Float64, spine: Float64) -> Float64:
         wide = 5.0 + 20.0 * np.exp(-(((self.y - 8.0) / 30.0) ** 2)) + 9.0 * np.clip((self.z - 30.0) / 60.0, 0.0, 1.0)

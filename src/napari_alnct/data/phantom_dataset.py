@@ -28,7 +28,7 @@ from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.findings import ReferenceNodule
 from napari_alnct.core.geometry import IDENTITY, Geometry, Shape, Triple
 from napari_alnct.data.phantom_scan import PhantomScan, make_phantom
-from napari_alnct.data.phantom_settings import UID_ROOT, PhantomSettings
+from napari_alnct.data.phantom_settings import SMALLEST_FIELD_MM, UID_ROOT, PhantomSettings
 
 N_SUBSETS = 10
 NODULE_FREE_EVERY = 5  # one scan in five has no nodule
@@ -104,8 +104,10 @@ def _draw_grid(rng: np.random.Generator) -> tuple[Shape, Triple]:
 
 def _fit_grid(rng: np.random.Generator, shape_zyx: Shape) -> tuple[Shape, Triple]:
     n_z, n_y, n_x = shape_zyx
-    step = float(np.clip(rng.uniform(285.0, 335.0) / n_z, 0.6, rng.uniform(1.6, 2.2)))
-    plane = float(np.clip(rng.uniform(330.0, 390.0) / max(n_y, n_x), 0.55, rng.uniform(1.2, 1.5)))
+    step = min(rng.uniform(285.0, 335.0) / n_z, rng.uniform(1.6, 2.2))
+    plane = min(rng.uniform(330.0, 390.0) / max(n_y, n_x), rng.uniform(1.2, 1.5))
+    step = max(step, 0.6, (SMALLEST_FIELD_MM + 1.0) / n_z)
+    plane = max(plane, 0.55, (SMALLEST_FIELD_MM + 1.0) / min(n_y, n_x))
     return shape_zyx, (round(step, 3), round(plane, 3), round(plane, 3))
 
 

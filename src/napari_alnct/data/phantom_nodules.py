@@ -157,7 +157,7 @@ def paint_body(
     PaintedNodule
     """
     radius = diameter_mm / 2
-    for _ in range(3):
+    for _ in range(5):
         body = _sample_body(canvas, sites, centre, radius, shape)
         if abs(body.diameter_mm - diameter_mm) < 0.02 * diameter_mm or body.diameter_mm == 0:
             break
