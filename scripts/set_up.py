@@ -138,18 +138,18 @@ def install_torch(python):
             return
         say("PyTorch's CPU index cannot be reached: taking the default build of torch (several GB)")
     say("installing " + TORCH)
-    if not pip(python, "install", "-q", TORCH, "-c", CONSTRAINTS):
+    if not pip(python, "install", "-qq", TORCH, "-c", CONSTRAINTS):
         say("%s is not to be had here; the package's own requirement decides" % TORCH)
 
 
 def install_cpu_torch(python, cpu_build):
     """Install the CPU build from wherever pip looks already, else from PyTorch's index; give True on success."""
-    install = ["install", "-q", cpu_build, "-c", CONSTRAINTS]
+    install = ["install", "-qq", cpu_build, "-c", CONSTRAINTS]
     if pip(python, *install, quiet=True):
         return True
     wheels = os.path.join(".venv", "wheels")
     source = ["--timeout", "10", "--retries", "1", "--index-url", TORCH_CPU_INDEX]
-    fetched = pip(python, "download", "-q", "--no-deps", "-d", wheels, cpu_build, *source, quiet=True)
+    fetched = pip(python, "download", "-qq", "--no-deps", "-d", wheels, cpu_build, *source, quiet=True)
     if not (fetched and pip(python, *install, "--find-links", wheels)):
         return False
     shutil.rmtree(wheels)
@@ -158,7 +158,7 @@ def install_cpu_torch(python, cpu_build):
 
 def install_project(python, extras):
     say("installing napari-alnct[%s]" % extras)
-    install = ["install", "-q", "-e", ".[%s]" % extras]
+    install = ["install", "-qq", "-e", ".[%s]" % extras]
     if pip(python, *install, "-c", CONSTRAINTS):
         return
     say("the tested versions (%s) do not fit this machine; taking the newest that fit pyproject.toml" % CONSTRAINTS)

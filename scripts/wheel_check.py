@@ -36,7 +36,7 @@ def prepare_environment(folder: Path, wheel: Path) -> Path:
         print(f"[wheel-check] installing {Path(requirement).name}", flush=True)
         if requirement == "torch":
             set_up.install_torch(str(python))
-        elif not set_up.pip(str(python), "install", "-q", requirement, *constraints):
+        elif not set_up.pip(str(python), "install", "-qq", requirement, *constraints):
             sys.exit(f"[wheel-check] FAILED: pip could not install {requirement}")
     return python
 
