@@ -6,6 +6,7 @@ napari's settings go to a folder of the test run, never to the user's.
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from napari_alnct.core.volume import Volume
 from napari_alnct.data.phantom import PhantomScan, make_phantom, small_settings
 
 SETTINGS_FOLDER = Path(tempfile.mkdtemp(prefix="napari-alnct-tests-"))
+atexit.register(shutil.rmtree, SETTINGS_FOLDER, ignore_errors=True)
 os.environ["NAPARI_CONFIG"] = str(SETTINGS_FOLDER / "settings.yaml")  # before napari.settings is imported
 NO_DISPLAY = "no display: install Xvfb or set DISPLAY to run the tests that open a window"
 
@@ -67,13 +69,12 @@ def qapp_args(_display: None) -> list[str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def settings_folder() -> Iterator[Path]:
+def settings_folder() -> Path:
     """Keep napari's settings in a folder of this run."""
     import napari.settings
 
     napari.settings._CFG_PATH = os.environ["NAPARI_CONFIG"]
-    yield SETTINGS_FOLDER
-    shutil.rmtree(SETTINGS_FOLDER, ignore_errors=True)
+    return SETTINGS_FOLDER
 
 
 @pytest.fixture(autouse=True)
