@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.core.tiny_models import write_tiny_model
 
 from napari_alnct.batch import detection
 from napari_alnct.cli.app import dispatch
@@ -15,6 +14,7 @@ from napari_alnct.core.findings import positions_xyz_mm
 from napari_alnct.data.phantom import make_phantom, small_settings
 from napari_alnct.io.metaimage import write_metaimage
 from napari_alnct.io.tables import read_candidates
+from tests.core.tiny_models import write_tiny_model
 
 UID = "1.2.826.0.1.3680043.10.9999.77"
 
