@@ -25,7 +25,7 @@ def execute(
     Spacings, noise, padding and directions differ between the scans; one in five
     has no nodule. The same seed gives the same files.
 
-    Ten full-size scans (about 60 MB each), then five small chests, two at a time:
+    Ten full-size scans (about 100 MB each), then five small chests, two at a time:
 
         napari-alnct-train phantom --out phantoms --scans 10 --seed 1
         napari-alnct-train phantom --out small --scans 5 --shape 96 160 160 --jobs 2

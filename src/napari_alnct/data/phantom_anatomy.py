@@ -77,7 +77,7 @@ def bumps(rng: np.random.Generator, grid: Geometry, length_mm: float) -> Float32
     shape = [n // k + 4 for n, k in zip(grid.shape_zyx, step, strict=True)]
     small = ndimage.gaussian_filter(rng.standard_normal(shape), 1.0)
     small = (small - small.mean()) / max(float(small.std()), 1e-9)
-    zoom = [(n - 1) / ((m - 1) * 1.0) for n, m in zip(grid.shape_zyx, shape, strict=True)]
+    zoom = [(n - 1) / (m - 1) for n, m in zip(grid.shape_zyx, shape, strict=True)]
     index = [np.arange(n) / z for n, z in zip(grid.shape_zyx, zoom, strict=True)]
     result = small
     for axis, positions in enumerate(index):
