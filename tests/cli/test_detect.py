@@ -16,7 +16,7 @@ from napari_alnct.io.metaimage import write_metaimage
 from napari_alnct.io.tables import read_candidates
 from tests.core.tiny_models import write_tiny_model
 
-UID = "1.2.826.0.1.3680043.10.9999.77"
+UID = "2.25.77"
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.findings import ReferenceNodule
 from napari_alnct.core.geometry import IDENTITY, Geometry, Shape, Triple
 from napari_alnct.data.phantom_scan import PhantomScan, make_phantom
-from napari_alnct.data.phantom_settings import SMALLEST_FIELD_MM, UID_ROOT, PhantomSettings
+from napari_alnct.data.phantom_settings import SMALLEST_FIELD_MM, PhantomSettings, phantom_uid
 
 N_SUBSETS = 10
 NODULE_FREE_EVERY = 5  # one scan in five has no nodule
@@ -89,7 +89,7 @@ def plan_dataset(n_scans: int, seed: int, *, shape_zyx: Shape | None = None) -> 
                 diameter_range_mm=(3.0, 20.0) if shape_zyx is not None else (3.0, 30.0),
                 noise_hu=round(float(rng.uniform(12.0, 40.0)), 1),
                 padding_hu=int(rng.choice((-2000, -3024))) if rng.random() < 0.3 else None,
-                series_uid=f"{UID_ROOT}.{seed}.{i + 1}",
+                series_uid=phantom_uid(f"data set {seed}, scan {i + 1}"),
                 seed=int(rng.integers(2**62)),
             )
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import Annotated
+from uuid import UUID, uuid5
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from napari_alnct.core.config import check_bounds
 from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.geometry import IDENTITY, Geometry, Shape, Triple
 
-UID_ROOT = "1.2.826.0.1.3680043.10.9999"  # phantoms only: no real series has this root
+UID_NAMESPACE = UUID("6d1f2f5e-8a0b-5c39-9f0e-2b7c1d4a5e60")  # of phantoms, so that no real series has their names
 SMALLEST_FIELD_MM = 120.0  # below this a chest cannot hold nodules of real size
 _QUANTILES = (0.0, 0.041, 0.423, 0.656, 0.763, 0.958, 1.0)
 _DIAMETERS_MM = (3.0, 4.0, 6.0, 8.0, 10.0, 20.0, 30.0)
@@ -72,7 +73,28 @@ class PhantomSettings:
     @property
     def uid(self) -> str:
         """Give the series identifier."""
-        return self.series_uid or f"{UID_ROOT}.1.{self.seed}"
+        return self.series_uid or phantom_uid(f"scan {self.seed}")
+
+
+def phantom_uid(name: str) -> str:
+    """Give the series identifier of a named phantom: a valid DICOM UID that nobody has to register.
+
+    Parameters
+    ----------
+    name : str
+        The same name gives the same identifier.
+
+    Returns
+    -------
+    str
+        ``2.25.`` and a name-based UUID as a decimal number (DICOM PS3.5, B.2).
+
+    Examples
+    --------
+    >>> phantom_uid("scan 0")[:5], len(phantom_uid("scan 0")) <= 64
+    ('2.25.', True)
+    """
+    return f"2.25.{uuid5(UID_NAMESPACE, name).int}"
 
 
 def small_settings(seed: int = 0, *, n_nodules: int | tuple[int, int] = 4) -> PhantomSettings:
