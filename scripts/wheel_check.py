@@ -53,7 +53,7 @@ def check_installed_list() -> None:
 
     dialog = OfflineDialog()
     items = [dialog.installed_list.item(row).widget for row in range(dialog.installed_list.count())]
-    found = {item.name: (item.version.text(), item.summary.text()) for item in items}
+    found = {item.name: (item.version.toolTip(), item.summary.text()) for item in items}
     if not all(found.get(NAME, ("", ""))):
         sys.exit(f"[wheel-check] FAILED: the plugin manager lists {found}")
     version, summary = found[NAME]
@@ -65,11 +65,13 @@ def check_widgets() -> None:
     """Open every widget of the manifest in a real viewer."""
     import napari
     import npe2
+    from qtpy.QtWidgets import QApplication
 
+    viewer = napari.Viewer()  # which discovers the plugins
     manifest = npe2.PluginManager.instance().get_manifest(NAME)
-    viewer = napari.Viewer()
     for widget in manifest.contributions.widgets or ():
         dock, _ = viewer.window.add_plugin_dock_widget(NAME, widget.display_name)
+        QApplication.processEvents()
         if not dock.isVisible():
             sys.exit(f"[wheel-check] FAILED: {widget.display_name} is not visible")
         print(f"[wheel-check] opens: {widget.display_name}")
@@ -89,7 +91,7 @@ def check_inside() -> None:
     application = QApplication.instance() or QApplication([])
     check_installed_list()
     check_widgets()
-    application.processEvents()
+    application.quit()
     print("[wheel-check] passed")
 
 
