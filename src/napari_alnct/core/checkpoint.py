@@ -244,18 +244,20 @@ def _loaded(network: nn.Module, stored: dict[str, Tensor]) -> nn.Module:
     return copy.eval()
 
 
-def _probe() -> Tensor:
+def _probe(edge: int) -> Tensor:
     """Give a fixed smooth input with a ball in it, the same on every machine."""
-    axis = torch.arange(SELF_TEST_EDGE_VOX, dtype=torch.float32)
+    axis = torch.arange(edge, dtype=torch.float32)
     z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-    ball = torch.sigmoid(5.0 - torch.sqrt((z - 14.0) ** 2 + (y - 17.0) ** 2 + (x - 16.0) ** 2))
+    middle = edge / 2
+    ball = torch.sigmoid(5.0 - torch.sqrt((z - middle + 2) ** 2 + (y - middle - 1) ** 2 + (x - middle) ** 2))
     wave = 0.1 * torch.sin(z * 0.7) * torch.cos(y * 0.5 + x * 0.3)
     return (ball * 1.4 - 0.8 + wave)[None, None]
 
 
 def _answer(network: nn.Module) -> list[float]:
+    edge = network.settings.patch_vox if isinstance(network, ClassifierNetwork) else SELF_TEST_EDGE_VOX
     with torch.inference_mode():
-        out = network(_probe()).flatten()
+        out = network(_probe(edge)).flatten()
     return [float(v) for v in out[:: max(1, out.numel() // 16)]]
 
 

@@ -190,3 +190,11 @@ class ClassifierNetSettings(EncoderSettings):
     """Edge of the cube, voxels of 1 mm."""
     dropout: Annotated[float, {"min": 0.0, "max": 0.9, "label": "Dropout"}] = 0.1
     """Share of features dropped before the head, in training only."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds and that the patch is whole cells of the deepest stage."""
+        super().__post_init__()
+        if self.patch_vox % self.stride:
+            raise SettingsError(
+                f"patch_vox is {self.patch_vox}, allowed are multiples of {self.stride} with {len(self.widths)} stages"
+            )

@@ -246,8 +246,36 @@ class DetectorNetwork(nn.Module):
         return torch.cat([self.centre(merged), self.offset(merged), self.log_diameter(merged)], dim=1)
 
 
+def nested_edges(cells: int) -> list[int]:
+    """Give the edges of the nested cubes that the classifier's head averages over.
+
+    Parameters
+    ----------
+    cells : int
+        Edge of the deepest map.
+
+    Returns
+    -------
+    list of int
+        The edge itself, then halves down to 2.
+
+    Examples
+    --------
+    >>> nested_edges(8), nested_edges(4), nested_edges(3)
+    ([8, 4, 2], [4, 2], [3])
+    """
+    edges = [cells]
+    while edges[-1] % 4 == 0:
+        edges.append(edges[-1] // 2)
+    return edges
+
+
 class ClassifierNetwork(nn.Module):
     """Patch classifier: a cube around a point to one nodule logit.
+
+    The head sees the mean of the deepest map over nested cubes around the middle
+    (whole, half, quarter of the edge): the question is whether *the middle* is a
+    nodule, and one mean over the whole cannot tell it from a nodule beside it.
 
     Parameters
     ----------
@@ -260,7 +288,7 @@ class ClassifierNetwork(nn.Module):
         self.settings = settings
         self.encoder = Encoder(settings)
         self.dropout = nn.Dropout(settings.dropout)
-        self.head = nn.Linear(settings.channels[-1], 1)
+        self.head = nn.Linear(settings.channels[-1] * len(nested_edges(settings.patch_vox // settings.stride)), 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Give the nodule logit of each patch.
@@ -283,8 +311,10 @@ class ClassifierNetwork(nn.Module):
 
     def heads(self, deepest: Tensor) -> Tensor:
         """Give the logits from the deepest feature map, (B,)."""
-        pooled = deepest.mean(dim=(2, 3, 4))  # (B, C)
-        logit: Tensor = self.head(self.dropout(pooled))
+        edge = deepest.shape[2]
+        rims = [(edge - inner) // 2 for inner in nested_edges(edge)]
+        means = [deepest[:, :, r : edge - r, r : edge - r, r : edge - r].mean(dim=(2, 3, 4)) for r in rims]
+        logit: Tensor = self.head(self.dropout(torch.cat(means, dim=1)))  # (B, C * n_cubes)
         return logit.squeeze(1)
 
 

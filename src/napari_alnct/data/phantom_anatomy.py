@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from napari_alnct.core.geometry import Geometry
 from napari_alnct.data.phantom_body import Body, Frame, cavity_half_axes, outer_half_axes
-from napari_alnct.data.phantom_paint import Float32, Float64, Tubes, axes_mm, tube_distances
+from napari_alnct.data.phantom_paint import AIR_HU, Float32, Float64, Tubes, axes_mm, tube_distances
 
 Floats = NDArray[np.floating[Any]]
 COARSE_MM = 2.5  # of the reference adult
@@ -213,7 +213,7 @@ class ChestBuilder:
     def _abdomen_hu(self, streaks: Float32) -> Float64:
         liver = smooth_step(self.x - 25.0 - 0.4 * (self.z + 90.0), 4.0)
         blob = bumps(self.rng, self.grid, 22.0)
-        left = np.where(blob > 1.2, -850.0, np.where(blob > -0.2, 45.0, FAT_HU))
+        left = np.where(blob > 1.2, AIR_HU, np.where(blob > -0.2, 45.0, FAT_HU))
         return liver * LIVER_HU + (1.0 - liver) * left + 2.0 * streaks
 
     def _oblique_fissure(self) -> Float64:

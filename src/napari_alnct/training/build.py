@@ -102,7 +102,7 @@ def build_model(settings: BuildSettings, pack: Path | None, folder: Path, log: L
     place = torch.device(device)
     first = Runner(detector, place, choose_precision(place))
     pool = _pool(first, materials, settings, folder / "pool.npz", log)
-    classifier = train_second_look(pool, settings, folder / "second_look", log, device)
+    classifier = train_second_look(pool, detector, settings, folder / "second_look", log, device)
     second = Runner(classifier, place, choose_precision(place))
     calibration = calibrate(score_held_out(first, second, materials, settings, log))
     recipe = Recipe(

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from napari_alnct.core.detector import cut_cube
 from napari_alnct.core.inference import Runner
-from napari_alnct.core.network import ClassifierNetwork, scale_hu
+from napari_alnct.core.network import ClassifierNetwork, DetectorNetwork, scale_hu
 from napari_alnct.training.crops import degrade
 from napari_alnct.training.loop import Batch, LossFunction, Trainer, fit, make_loader
 from napari_alnct.training.marks import CaseMarks, find_marks, with_donors
@@ -136,8 +136,36 @@ def _choose(marks: CaseMarks, rng: np.random.Generator) -> tuple[list[NDArray[np
     return [*positives, *index[errors]], [1] * len(positives) + [0] * len(errors)
 
 
+def start_from_detector(classifier: ClassifierNetwork, detector: DetectorNetwork) -> bool:
+    """Give the classifier the first stages of the detector's encoder to start from.
+
+    Parameters
+    ----------
+    classifier : ClassifierNetwork
+        Changed in place.
+    detector : DetectorNetwork
+        Trained first stage.
+
+    Returns
+    -------
+    bool
+        False, and nothing changed, when their stages differ in shape.
+    """
+    ours, theirs = classifier.encoder.state_dict(), detector.encoder.state_dict()
+    if any(name not in theirs or theirs[name].shape != value.shape for name, value in ours.items()):
+        return False
+    classifier.encoder.load_state_dict({name: theirs[name] for name in ours})
+    nn.init.zeros_(classifier.head.weight)
+    return True
+
+
 def train_second_look(
-    pool: PatchPool, settings: BuildSettings, folder: Path, log: Log, device: str = "cpu"
+    pool: PatchPool,
+    detector: DetectorNetwork,
+    settings: BuildSettings,
+    folder: Path,
+    log: Log,
+    device: str = "cpu",
 ) -> ClassifierNetwork:
     """Give the trained classifier, continuing where an earlier run stopped.
 
@@ -145,6 +173,8 @@ def train_second_look(
     ----------
     pool : PatchPool
         Training patches.
+    detector : DetectorNetwork
+        First stage; its encoder is the start where the shapes agree.
     settings : BuildSettings
         The recipe.
     folder : Path
@@ -162,7 +192,10 @@ def train_second_look(
     schedule = settings.second_look
     torch.manual_seed(schedule.seed)
     loss = classifier_loss(settings.crops.low_hu, settings.crops.high_hu)
-    trainer = Trainer(ClassifierNetwork(settings.classifier), schedule, loss, folder, device)
+    fresh = ClassifierNetwork(settings.classifier)
+    if start_from_detector(fresh, detector):
+        log("second look: starts from the encoder of the first stage")
+    trainer = Trainer(fresh, schedule, loss, folder, device)
     if trainer.resume():
         log(f"second look: resumed at step {trainer.step} of {schedule.n_steps}")
     first = trainer.step * schedule.batch

@@ -40,10 +40,14 @@ class BuildSettings:
     n_mining_rounds: Annotated[int, {"min": 1, "max": 20}] = 3
     """Times that new donors are put into every training scan to collect marks for the second look."""
     detector: DetectorNetSettings = field(default_factory=DetectorNetSettings)
-    classifier: ClassifierNetSettings = field(default_factory=ClassifierNetSettings)
+    classifier: ClassifierNetSettings = field(
+        default_factory=lambda: ClassifierNetSettings(widths=(24, 48, 96), depths=(1, 1, 2))
+    )
     crops: CropSettings = field(default_factory=CropSettings)
     first_stage: TrainSettings = field(default_factory=lambda: TrainSettings(n_patches=10_000))
-    second_look: TrainSettings = field(default_factory=lambda: TrainSettings(n_patches=24_000, batch=16))
+    second_look: TrainSettings = field(
+        default_factory=lambda: TrainSettings(n_patches=12_000, batch=16, learning_rate=5e-4)
+    )
 
     def __post_init__(self) -> None:
         """Check the bounds of the numbers."""
