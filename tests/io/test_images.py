@@ -254,6 +254,24 @@ def test_finding_scans(tmp_path: Path) -> None:
     ]
 
 
+def test_each_scan_is_expanded_once(tmp_path: Path) -> None:
+    """A shell pattern names header and voxels, a folder and a file in it name one scan twice: it is searched once."""
+    header = save(tmp_path / "scan.mhd")
+    assert expand_scans([header, tmp_path / "scan.raw", tmp_path, header]) == [header]
+    assert expand_scans([tmp_path / "scan.raw"]) == [header]
+
+
+def test_the_present_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``.`` and ``..`` stand for folders whose names appear in messages and tables."""
+    series = tmp_path / "series"
+    (series / "inner").mkdir(parents=True)
+    (series / "1").write_bytes(bytes(128) + b"DICM")
+    monkeypatch.chdir(series)
+    assert expand_scans([Path(".")]) == [series]
+    monkeypatch.chdir(series / "inner")
+    assert expand_scans([Path("..")]) == [series]
+
+
 def test_folder_without_scans_is_told(tmp_path: Path) -> None:
     """An empty folder given as input is an error, not an empty result."""
     with pytest.raises(ReadError, match="E_DATA_MISSING"):

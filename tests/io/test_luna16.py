@@ -107,6 +107,20 @@ def test_the_output_folder_is_not_searched(tmp_path):
     assert [s.series_uid for s in find_dataset(root, leave_out=root / "prepared").scans] == ["a"]
 
 
+def test_an_output_folder_around_the_scans_is_an_error(tmp_path):
+    """When the output folder hides every scan, that is said, instead of preparing none with success."""
+    with pytest.raises(ReadError, match="choose an output folder that does not hold them"):
+        find_dataset(build(tmp_path, "a.mhd"), leave_out=tmp_path)
+
+
+def test_a_dicom_series_in_the_present_folder_has_a_name(tmp_path, monkeypatch):
+    """``--raw-root .`` inside a series: the folder's own name, never an empty one."""
+    (tmp_path / "patient").mkdir()
+    (tmp_path / "patient" / "1").write_bytes(bytes(128) + b"DICM")
+    monkeypatch.chdir(tmp_path / "patient")
+    assert [s.series_uid for s in find_dataset(Path(".")).scans] == ["patient"]
+
+
 def test_a_series_that_is_there_twice_is_refused(tmp_path):
     """Two files of one series would leak between folds."""
     with pytest.raises(TableError, match=r"series a is there twice, as subset0/a\.mhd and subset1/a\.mhd"):

@@ -20,7 +20,7 @@ from napari_alnct.core.errors import ReadError, TableError
 from napari_alnct.core.findings import ReferenceNodule
 from napari_alnct.io.csv_files import read_table
 from napari_alnct.io.images import expand_scans
-from napari_alnct.io.scan_paths import MASK_ENDINGS, MASK_FOLDERS, SUFFIXES, suffix_of
+from napari_alnct.io.scan_paths import MASK_ENDINGS, MASK_FOLDERS, SUFFIXES, named, suffix_of
 from napari_alnct.io.tables import SERIES, read_annotations
 
 TABLE_FOLDERS = (".", "CSVFILES", "annotations", "csv", "evaluationScript/annotations")
@@ -145,11 +145,14 @@ def find_dataset(root: Path, *, leave_out: Path | None = None) -> Dataset:
     TableError
         If a table is broken, or one series is there twice.
     """
-    root = Path(root)
+    root = named(root)
     if not root.exists():
         raise ReadError("E_DATA_MISSING", root.name, "a folder of scans", "nothing", hint="check the path")
     hidden = leave_out.resolve() if leave_out else None
     paths = [path for path in expand_scans([root]) if hidden is None or hidden not in path.resolve().parents]
+    if not paths:
+        hint = "choose an output folder that does not hold them"
+        raise ReadError("E_DATA_MISSING", root.name, "scans outside the output folder", "none", hint=hint)
     folder = root if root.is_dir() else root.parent
     names, folds, masks = _names(folder), _folds(folder), _masks(folder)
     listed = [path for path in paths if path.name in names]

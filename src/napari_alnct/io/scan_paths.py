@@ -111,6 +111,7 @@ def expand_scans(paths: Iterable[Path]) -> list[Path]:
     Returns
     -------
     list of Path
+        Each scan once, however often it was named; of ``.raw`` and ``.zraw`` files the header beside them.
 
     Raises
     ------
@@ -118,16 +119,33 @@ def expand_scans(paths: Iterable[Path]) -> list[Path]:
         E_DATA_MISSING when a folder holds no scan.
     """
     scans: list[Path] = []
-    for path in map(Path, paths):
+    for path in map(named, paths):
         if not path.is_dir() or next(dicom_files(path, nested=False), None) is not None:
-            scans.append(path)
+            scans.append(_header_of(path))
             continue
         inside = find_scans(path)
         if not inside:
             hint = "give a scan file, a DICOM folder or a folder of scans"
             raise ReadError("E_DATA_MISSING", path.name, "scans in this folder", "none", hint=hint)
         scans.extend(inside)
-    return scans
+    return list({os.path.abspath(scan): scan for scan in scans}.values())
+
+
+def named(path: Path) -> Path:
+    """Give a path whose last part is the name of the file or folder, also for ``.`` and ``..``.
+
+    Parameters
+    ----------
+    path : Path
+        Any path.
+
+    Returns
+    -------
+    Path
+        The path itself, or its absolute form when it ends in no name.
+    """
+    path = Path(path)
+    return Path(os.path.abspath(path)) if path.name in ("", "..") else path
 
 
 def suffix_of(path: Path) -> str:
@@ -149,6 +167,12 @@ def suffix_of(path: Path) -> str:
     """
     name = path.name.lower()
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+
+
+def _header_of(path: Path) -> Path:
+    """Give the header of a file of voxels, else the path itself."""
+    header = path.with_suffix(".mhd")
+    return header if suffix_of(path) in DATA_SUFFIXES and header.is_file() else path
 
 
 def _is_mask_folder(name: str) -> bool:
