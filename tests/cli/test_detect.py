@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from napari_alnct.batch import detection
 from napari_alnct.cli.app import dispatch
-from napari_alnct.core.findings import positions_xyz_mm
+from napari_alnct.core.findings import CaseResult, positions_xyz_mm
+from napari_alnct.core.geometry import Geometry
 from napari_alnct.data.phantom import make_phantom, small_settings
-from napari_alnct.io.metaimage import write_metaimage
+from napari_alnct.io.metaimage import read_metaimage, write_metaimage
 from napari_alnct.io.tables import read_candidates
 from tests.core.tiny_models import write_tiny_model
 
@@ -33,6 +38,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def detect(folder: Path, *arguments: object) -> int:
     options = ["--model", folder / "tiny.safetensors", "--device", "cpu", "--out", folder / "out.csv"]
     return dispatch(["detect", *map(str, [*arguments, *options])])
+
+
+def copy_scan(folder: Path, path: Path) -> Path:
+    """Write the good scan once more under another path."""
+    image = read_metaimage(folder / "scans" / f"{UID}.mhd")
+    write_metaimage(path, image.array, image.geometry)
+    return path
+
+
+def no_lungs(path: Path) -> Path:
+    """Write a scan of a slab in air, which passes as HU but shows no lungs."""
+    hu = np.full((20, 40, 40), -1000, np.int16)
+    hu[:, 5:35, 5:35] = 40
+    write_metaimage(path, hu, Geometry(shape_zyx=hu.shape, spacing_zyx_mm=(2.0, 2.0, 2.0)))
+    return path
 
 
 def test_the_table_holds_the_candidates_at_or_above_the_threshold(
@@ -101,6 +121,82 @@ def test_a_single_refused_scan_is_exit_3_and_one_sentence(
     assert detect(folder, bad) == 3
     assert not (folder / "out.csv").exists()
     assert capsys.readouterr().err.strip().endswith("[E_KEY_MISSING]")
+
+
+def test_a_single_scan_without_lungs_is_exit_3(folder: Path, tmp_path: Path) -> None:
+    """A scan that cannot be used is refused, whatever the reason: no usage error."""
+    assert detect(folder, no_lungs(tmp_path / "slab.mha")) == 3
+
+
+def test_a_failed_row_names_its_scan(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the fault itself does not know the file."""
+    assert detect(folder, no_lungs(tmp_path / "slab.mha"), folder / "scans") == 4
+    assert "failed: slab.mha: no lungs in this scan" in capsys.readouterr().out
+
+
+def test_a_fault_that_nobody_foresaw_costs_one_row(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rows of the other scans are written; the message may hold paths and is not shown."""
+    copy_scan(folder, tmp_path / "first.mhd")
+    original = detection.read_volume
+
+    def fragile(path: Path, options: object) -> object:
+        if path.name == "first.mhd":
+            raise MemoryError(f"ZZCANARYZZ {path}")
+        return original(path, options)
+
+    monkeypatch.setattr(detection, "read_volume", fragile)
+    assert detect(folder, tmp_path / "first.mhd", folder / "scans", "--threshold", "0.3") == 4
+    assert {series for series, _ in read_candidates(folder / "out.csv")} == {UID}
+    out = capsys.readouterr().out
+    assert "failed: first.mhd: not enough memory" in out
+    assert "ZZCANARYZZ" not in out + (folder / "out.run.json").read_text()
+
+
+def test_two_scans_of_one_name_are_not_mixed_in_one_table(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two patients' folders with a file of the same name: the second is a failed row."""
+    copy_scan(folder, tmp_path / f"{UID}.mhd")
+    assert detect(folder, folder / "scans", tmp_path, "--all") == 4
+    assert len(read_candidates(folder / "out.csv")) <= 100
+    assert f"failed: {UID}.mhd: has the series or file name of an earlier scan" in capsys.readouterr().out
+
+
+def test_the_record_holds_no_series_identifier_in_notes(tmp_path: Path) -> None:
+    """The reader's sentence on other series of a folder names them; the record gives hashes."""
+    uids = ("1.2.840.113619.2.55.3", "2.25.12345.6.7")
+    result = CaseResult(
+        series_uid=uids[0],
+        candidates=(),
+        threshold=0.5,
+        model_name="m",
+        model_sha256="",
+        device="cpu",
+        notes=(f"The folder holds 2 series; this is {uids[0]}. Others: {uids[1]} (CT, 20 images), 2.5 mm.",),
+    )
+    record = detection._scan_record(detection.DetectedScan(path=tmp_path, read_seconds=0.0, result=result))
+    assert not any(uid in json.dumps(record) for uid in uids)
+    assert record["notes"][0].endswith("(CT, 20 images), 2.5 mm.")
+
+
+def test_a_folder_as_table_is_refused_before_the_work(folder: Path, tmp_path: Path) -> None:
+    """Not after hours of searching, when the table is renamed into place."""
+    options = ["--model", str(folder / "tiny.safetensors"), "--out", str(tmp_path)]
+    assert dispatch(["detect", str(folder / "absent.mhd"), *options]) == 2
+
+
+def test_names_that_the_terminal_lacks_do_not_end_the_run(folder: Path, tmp_path: Path) -> None:
+    """A scan named in Chinese on a Western terminal: escaped, exit 0; as JSON it reads back."""
+    copy_scan(folder, tmp_path / "胸部.mhd")
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    command = [sys.executable, "-m", "napari_alnct", "info", str(tmp_path / "胸部.mhd")]
+    plain = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (plain.returncode, plain.stderr) == (0, b"")
+    assert b"\\u80f8" in plain.stdout
+    as_json = subprocess.run([*command, "--json"], env=environment, capture_output=True, check=True)
+    assert json.loads(as_json.stdout)["file"] == "胸部.mhd"
 
 
 def test_an_unknown_model_and_a_missing_folder_are_usage_errors(

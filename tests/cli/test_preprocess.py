@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from napari_alnct.cli.app import dispatch
@@ -48,6 +49,15 @@ def test_a_batch_with_a_failed_scan_ends_with_4(tmp_path, capfd):
     geometry = read_metaimage(out / "volumes" / "good0.mha").geometry
     assert geometry.spacing_zyx_mm == (3.0, 3.0, 3.0)
     assert geometry.extent_zyx_mm[2] == pytest.approx(220 + 60, abs=8)
+
+
+def test_a_failed_scan_is_named_also_where_the_fault_does_not_know_it(tmp_path, capfd):
+    """A scan without lungs among others: its name stands before the sentence."""
+    hu = chest_hu(GRID)
+    scans(tmp_path / "raw", 1)
+    write_metaimage(tmp_path / "raw" / "slab.mha", np.where(hu > -500, hu, 0).astype(np.int16), GRID)
+    assert preprocess(tmp_path / "raw", tmp_path / "out", "--allow-non-hu") == 4
+    assert "failed: slab: no lungs in this scan" in capfd.readouterr().err
 
 
 def test_only_the_wanted_subsets_are_prepared(tmp_path):

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,9 +23,10 @@ import numpy as np
 import torch
 
 from napari_alnct import __version__
+from napari_alnct.batch.runner import fault_of
 from napari_alnct.core.config import DetectionSettings, to_json
 from napari_alnct.core.detector import Detector, Progress
-from napari_alnct.core.errors import AlnctError, JobCancelled, ReadError
+from napari_alnct.core.errors import JobCancelled, TableError
 from napari_alnct.core.findings import Candidate, CaseResult
 from napari_alnct.core.volume import Volume
 from napari_alnct.io.atomic_file import replacing_text
@@ -31,6 +34,7 @@ from napari_alnct.io.images import ReadOptions, read_volume
 from napari_alnct.io.tables import write_candidates
 
 NOTICE = "Research software. Not a medical device, not for diagnosis or treatment."
+DICOM_UID = re.compile(r"\b[0-2](?:\.\d+){3,}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,15 @@ class DetectedScan:
     path: Path
     read_seconds: float
     result: CaseResult | None = None
-    error: AlnctError | None = None
+    error: Exception | None = None
+
+    @cached_property
+    def fault(self) -> tuple[str, str]:
+        """Give code and sentence of the error, the sentence with the name of the scan; empty without one."""
+        if self.error is None:
+            return "", ""
+        code, text = fault_of(self.error)
+        return code, text if text.startswith(self.path.name) else f"{self.path.name}: {text}"
 
 
 def detect_scans(
@@ -70,13 +82,15 @@ def detect_scans(
     Yields
     ------
     DetectedScan
-        With an error instead of a result when the scan was refused or shows no lungs.
+        With an error instead of a result when the scan was refused, shows no lungs, has the series of
+        an earlier one, or met a fault that nobody foresaw: the other scans go on.
 
     Raises
     ------
     JobCancelled
         If `is_cancelled` said so.
     """
+    taken: set[str] = set()
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
         pending = pool.submit(_timed_read, paths[0], options) if paths else None
         for number, path in enumerate(paths):
@@ -84,26 +98,38 @@ def detect_scans(
             read, seconds = pending.result()
             if number + 1 < len(paths):
                 pending = pool.submit(_timed_read, paths[number + 1], options)
-            if isinstance(read, AlnctError):
-                yield DetectedScan(path=path, read_seconds=seconds, error=read)
-                continue
             try:
-                result = detector.detect(read, settings, progress=progress, is_cancelled=is_cancelled)
+                volume = _usable(read, taken)
+                result = detector.detect(volume, settings, progress=progress, is_cancelled=is_cancelled)
             except JobCancelled:
                 pending.cancel()
                 raise
-            except AlnctError as fault:
+            except Exception as fault:
                 yield DetectedScan(path=path, read_seconds=seconds, error=fault)
             else:
                 yield DetectedScan(path=path, read_seconds=seconds, result=result)
 
 
-def _timed_read(path: Path, options: ReadOptions) -> tuple[Volume | AlnctError, float]:
+def _timed_read(path: Path, options: ReadOptions) -> tuple[Volume | Exception, float]:
     began = perf_counter()
     try:
         return read_volume(path, options), perf_counter() - began
-    except AlnctError as fault:
+    except Exception as fault:
         return fault, perf_counter() - began
+
+
+def _usable(read: Volume | Exception, taken: set[str]) -> Volume:
+    """Give a scan whose rows can be told from those of the scans before it."""
+    if isinstance(read, Exception):
+        raise read
+    if read.series_uid in taken:
+        raise TableError("has the series or file name of an earlier scan, and one table cannot hold both; rename it")
+    try:
+        read.series_uid.encode()
+    except UnicodeEncodeError:
+        raise TableError("the file name is not Unicode text, which a table needs; rename the file") from None
+    taken.add(read.series_uid)
+    return read
 
 
 def kept(result: CaseResult, *, keep_all: bool) -> tuple[Candidate, ...]:
@@ -167,9 +193,9 @@ def _versions() -> dict[str, str]:
 def _scan_record(row: DetectedScan) -> dict[str, Any]:
     """Give one scan without its name: series as a hash, as everywhere outside the research tables."""
     if row.result is None:
-        code = row.error.code if isinstance(row.error, ReadError) else type(row.error).__name__
-        return {"status": "failed", "file_sha256": _short_hash(row.path.name), "code": code}
+        return {"status": "failed", "file_sha256": _short_hash(row.path.name), "code": row.fault[0]}
     values = asdict(row.result)
+    values["notes"] = [_without_uids(note) for note in row.result.notes]
     del values["candidates"], values["series_uid"], values["model_name"], values["model_sha256"]
     return {
         "status": "done",
@@ -182,4 +208,9 @@ def _scan_record(row: DetectedScan) -> dict[str, Any]:
 
 
 def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _without_uids(text: str) -> str:
+    """Give a sentence in which hashes stand for DICOM identifiers."""
+    return DICOM_UID.sub(lambda match: _short_hash(match[0]), text)

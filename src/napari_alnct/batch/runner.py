@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -26,6 +28,7 @@ from napari_alnct.core.errors import AlnctError, JobCancelled
 
 Job = Callable[[Any], Mapping[str, Any]]
 WORKER_DIED, UNEXPECTED, NO_MEMORY, SYSTEM = "E_WORKER_DIED", "E_UNEXPECTED", "E_MEMORY", "E_SYSTEM"
+TRACEBACK_VARIABLE = "ALNCT_TRACEBACK"  # its messages may hold paths, so they are shown only on request
 POLL_S = 0.2
 GRACE_S = 5.0  # for a stopped worker to remove what it was writing
 
@@ -207,14 +210,32 @@ def _outcome_of(job: Job, task: Any) -> _Outcome:
     began = perf_counter()
     try:
         return _Outcome(job(task), perf_counter() - began)
-    except AlnctError as error:
-        code, message = getattr(error, "code", type(error).__name__), str(error)
-    except MemoryError:
-        code, message = NO_MEMORY, "not enough memory; use fewer jobs"
-    except OSError as error:
-        code, message = SYSTEM, error.strerror or type(error).__name__
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{frame.filename.replace(chr(92), '/').rsplit('/', 1)[-1]}, line {frame.lineno}"
-        code, message = UNEXPECTED, f"unexpected {type(error).__name__}: {error} ({place}); please report this"
+        code, message = fault_of(error)
     return _Outcome({}, perf_counter() - began, code, message)
+
+
+def fault_of(error: Exception) -> tuple[str, str]:
+    """Give what ended the work on an item, for its row.
+
+    Parameters
+    ----------
+    error : Exception
+        What the work raised.
+
+    Returns
+    -------
+    code, message : str
+        Code for programs and one sentence for people; neither holds a path.
+    """
+    if isinstance(error, AlnctError):
+        return getattr(error, "code", type(error).__name__), str(error)
+    if isinstance(error, MemoryError):
+        return NO_MEMORY, "not enough memory; use fewer jobs or close other programs"
+    if isinstance(error, OSError):
+        return SYSTEM, error.strerror or type(error).__name__
+    if os.environ.get(TRACEBACK_VARIABLE):
+        traceback.print_exception(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return UNEXPECTED, f"unexpected {type(error).__name__}{place}; for the traceback set {TRACEBACK_VARIABLE}=1"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import io
 import os
 import sys
 import traceback
@@ -19,7 +20,7 @@ from collections.abc import Callable, Sequence
 from cyclopts import App, CycloptsError
 
 from napari_alnct import __version__
-from napari_alnct.core.errors import AlnctError, JobCancelled, ReadError, SettingsError
+from napari_alnct.core.errors import AlnctError, JobCancelled, LungsNotFoundError, ReadError, SettingsError
 
 NAME = "napari-alnct-train"
 NOTICE = "Research software. Not a medical device, not for diagnosis or treatment."
@@ -32,6 +33,7 @@ SUBCOMMANDS = {  # name -> line in the overview; each lives in the module of thi
     "preprocess": "Prepare scans: lung masks, resampled volumes, annotations in voxels.",
     "detect": "Find nodule candidates in scans and write them as a LUNA16 table.",
     "train-detector": "Train the nodule detector.",
+    "froc": "Judge candidates against reference nodules: FROC and CPM by LUNA16's rule.",
 }
 GENERAL_FLAGS = ("--help", "-h", "--version")
 PERMISSIONS = {  # phrase in a hint -> the flag that grants it
@@ -44,6 +46,8 @@ PERMISSIONS = {  # phrase in a hint -> the flag that grants it
 
 def run() -> None:
     """Run the command with the arguments of this process and leave with its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: no name ends a run
     sys.exit(dispatch(sys.argv[1:]))
 
 
@@ -66,7 +70,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         return int(result or DONE)
     except (KeyboardInterrupt, JobCancelled) as error:
         return _tell("cancelled; nothing was left half-written", CANCELLED, error)
-    except ReadError as error:
+    except (ReadError, LungsNotFoundError) as error:
         return _tell(_with_flag(str(error)), REFUSED, error)
     except AlnctError as error:
         return _tell(str(error), USAGE, error)

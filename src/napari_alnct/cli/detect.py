@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from cyclopts import Parameter
 from napari_alnct.cli.options import DEFAULT_READ_FLAGS, ReadFlags
 from napari_alnct.cli.progress import ScanBar
 from napari_alnct.core.config import DetectionSettings
+from napari_alnct.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from napari_alnct.batch.detection import DetectedScan
@@ -52,12 +54,10 @@ def execute(
     """
     from napari_alnct.batch.detection import NOTICE, detect_scans, write_run
     from napari_alnct.core.detector import Detector
-    from napari_alnct.core.errors import SettingsError
     from napari_alnct.io.images import expand_scans
     from napari_alnct.models.catalogue import find_model
 
-    if not out.parent.is_dir():
-        raise SettingsError(f"{out.name}: the folder {out.parent.name} does not exist; make it first")
+    _refuse_unwritable(out)
     paths = expand_scans(scans)
     entry = find_model(model)
     detector = Detector.load(
@@ -77,10 +77,20 @@ def execute(
     return 4 if n_failed else 0
 
 
+def _refuse_unwritable(out: Path) -> None:
+    """Refuse a table that could not be written after all the work."""
+    if out.is_dir():
+        raise SettingsError(f"{out.name} is a folder; name a file in it, such as candidates.csv")
+    if not out.parent.is_dir():
+        raise SettingsError(f"{out.name}: the folder {out.parent.name} does not exist; make it first")
+    if not os.access(out.parent, os.W_OK):
+        raise SettingsError(f"{out.name}: the folder {out.parent.name} cannot be written; choose another one")
+
+
 def _line(row: DetectedScan) -> str:
     """Give one line for people: file, what was found, seconds."""
     if row.result is None:
-        return f"failed: {row.error}"
+        return f"failed: {row.fault[1]}"
     seconds = row.read_seconds + sum(row.result.seconds.values())
     notes = "".join(f"\n  note: {note}" for note in row.result.notes)
     return f"{row.path.name}: {row.result.summary} {seconds:.1f} s on {row.result.device}.{notes}"

@@ -166,7 +166,7 @@ def _show(reports: list[dict[str, Any]], as_json: bool, *, is_single: bool) -> N
 
     if as_json:
         content = {"notice": NOTICE, **reports[0]} if is_single else reports
-        print(json_format.dumps(content, indent=2, ensure_ascii=False))
+        print(json_format.dumps(content, indent=2))  # ASCII: fits every terminal and pipe
         return
     from rich.console import Console
 

@@ -46,7 +46,9 @@ class BatchBar:
         """Move the bar, and name the item when it failed."""
         self._bar.update(self._task, completed=progress.n_done + progress.n_failed)
         if progress.message:
-            self._console.print(f"failed: {progress.message}", markup=False)
+            is_named = progress.message.startswith(progress.key)
+            text = progress.message if is_named else f"{progress.key}: {progress.message}"
+            self._console.print(f"failed: {text}", markup=False)
 
 
 class ScanBar:
