@@ -106,6 +106,27 @@ def match_scan(
     return ScanMatch(nodule_scores, best, left, scores[left], int(on_excluded.sum()), n_double)
 
 
+def radius_mm(diameter_mm: float) -> float:
+    """Give the radius within which a mark hits a finding.
+
+    Parameters
+    ----------
+    diameter_mm : float
+        Diameter, mm; negative when none was given.
+
+    Returns
+    -------
+    float
+        Half the diameter, mm; 5 when none was given.
+
+    Examples
+    --------
+    >>> radius_mm(6.0), radius_mm(-1.0)
+    (3.0, 5.0)
+    """
+    return (NO_DIAMETER_MM if diameter_mm < 0 else diameter_mm) / 2
+
+
 def _inside(marks: FloatArray, centres: FloatArray, diameters_mm: FloatArray) -> NDArray[np.bool_]:
     """Tell for (finding, mark) whether the mark's centre lies inside the finding."""
     if not len(marks) or not len(centres):
