@@ -170,6 +170,27 @@ def test_scans_that_would_share_a_file_both_fail(raw_root):
     assert "same series or name" in report.failures["a b"]
 
 
+def test_a_renamed_scan_is_prepared_again_and_not_refused(raw_root):
+    """A scan that moved, here to a name that becomes the same file, replaces its old entry."""
+    grid = chest_geometry((5.0, 4.0, 4.0))
+    for path in (raw_root / "subset0").iterdir():
+        path.unlink()
+    write_metaimage(raw_root / "subset0" / "a b.mha", chest_hu(grid), grid)
+    prepared(raw_root)
+    (raw_root / "subset0" / "a b.mha").rename(raw_root / "subset0" / "a_b.mha")
+    assert (prepared(raw_root).n_prepared, prepared(raw_root).n_kept) == (1, 1)
+    assert list(json.loads((raw_root.parent / "out" / "manifest.json").read_text())["items"]) == ["a_b"]
+
+
+def test_another_series_of_a_folder_is_prepared_anew(raw_root):
+    """What was prepared from one series is not kept when another one is asked for."""
+    for name in ("flipped", "permuted", "broken"):
+        (raw_root / "subset0" / f"{name}.mhd").unlink()
+    out, dataset = raw_root.parent / "out", find_dataset(raw_root)
+    runs = [prepare_dataset(dataset, out, SETTINGS, ReadOptions(series_uid=uid)) for uid in ("1.2", "1.2", "1.3")]
+    assert [report.n_prepared for report in runs] == [1, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("uid", "name"),
     [

@@ -119,7 +119,8 @@ def prepare_dataset(
     for folder in (VOLUMES, LUNGS):
         (out_root / folder).mkdir(parents=True, exist_ok=True)
     entries = {entry.series_uid: entry for entry in dataset.scans}
-    manifest = Manifest(out_root / MANIFEST, "preprocess", {**to_json(settings), "own_lungs": has_own_lungs})
+    choices = {"own_lungs": has_own_lungs, "series_uid": options.series_uid}
+    manifest = Manifest(out_root / MANIFEST, "preprocess", {**to_json(settings), **choices})
     _forget_lost(out_root, manifest)
     to_do = manifest.plan({key: _fingerprint(entry) for key, entry in entries.items()}, overwrite=overwrite)
     if on_start is not None:
@@ -134,6 +135,7 @@ def prepare_dataset(
         run_batch(prepare_scan, tasks, manifest, n_jobs=n_jobs, on_progress=on_progress, is_cancelled=is_cancelled)
     finally:
         _sweep(out_root)
+    _forget_renamed(manifest, entries)
     _refuse_doubles(manifest)
     rows = list(label_rows(dataset, manifest))
     write_table(out_root / LABELS, LABEL_COLUMNS, rows)
@@ -232,6 +234,16 @@ def _sweep(out_root: Path) -> None:
     for folder in (VOLUMES, LUNGS):
         for leftover in (out_root / folder).glob(".*.mha.*.tmp"):
             leftover.unlink(missing_ok=True)
+
+
+def _forget_renamed(manifest: Manifest, entries: dict[str, ScanEntry]) -> None:
+    """Drop what is gone from its fold, such as a renamed folder, where a scan of this run has taken its file."""
+    taken = {manifest.items[key].result["file"] for key in manifest.in_state("done", entries)}
+    folds = {entry.subset for entry in entries.values()}
+    for key in manifest.in_state("done"):
+        result = manifest.items[key].result
+        if key not in entries and result["subset"] in folds and result["file"] in taken:
+            del manifest.items[key]
 
 
 def _refuse_doubles(manifest: Manifest) -> None:
