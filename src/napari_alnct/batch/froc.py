@@ -76,14 +76,13 @@ def read_froc_tables(paths: FrocPaths) -> FrocTables:
     TableError
         If one cannot be read.
     """
-    with _without_collector():
-        return FrocTables(
-            candidates=read_candidates(paths.candidates),
-            annotations=read_annotations(paths.annotations),
-            excluded=read_annotations(paths.excluded) if paths.excluded else [],
-            series_list=read_series_list(paths.seriesuids),
-            compare=read_candidates(paths.compare) if paths.compare else None,
-        )
+    return FrocTables(
+        candidates=read_candidates(paths.candidates),
+        annotations=read_annotations(paths.annotations),
+        excluded=read_annotations(paths.excluded) if paths.excluded else [],
+        series_list=read_series_list(paths.seriesuids),
+        compare=read_candidates(paths.compare) if paths.compare else None,
+    )
 
 
 def judge_tables(paths: FrocPaths, *, n_samples: int = 1000, seed: int = 0, is_restricted: bool = False) -> FrocReport:
@@ -107,16 +106,8 @@ def judge_tables(paths: FrocPaths, *, n_samples: int = 1000, seed: int = 0, is_r
     TableError
         If a table cannot be read, or their series do not belong together.
     """
-    tables = read_froc_tables(paths)
-    reference = tables.annotations, tables.excluded, tables.series_list
-    scored = score_scans(tables.candidates, *reference, marks_name=paths.candidates.name, is_restricted=is_restricted)
-    other, other_name = None, ""
-    if tables.compare is not None and paths.compare is not None:
-        other_name = _distinct_name(paths.compare, paths.candidates)
-        other = score_scans(tables.compare, *reference, marks_name=other_name, is_restricted=is_restricted)
-    notes = table_notes(scored, has_excluded=paths.excluded is not None)
-    notes += mirror_notes(tables.candidates, *reference, scored)
-    return judge(scored, n_samples=n_samples, seed=seed, other=other, other_name=other_name, notes=notes)
+    with _without_collector():
+        return _judged(paths, read_froc_tables(paths), n_samples, seed, is_restricted)
 
 
 def write_froc(folder: Path, report: FrocReport, paths: FrocPaths) -> tuple[str, ...]:
@@ -153,6 +144,19 @@ def write_froc(folder: Path, report: FrocReport, paths: FrocPaths) -> tuple[str,
         json.dump(_document(report, paths), stream, indent=1, allow_nan=False)
         stream.write("\n")
     return REPORT, CURVE, BAND, PICTURE
+
+
+def _judged(paths: FrocPaths, tables: FrocTables, n_samples: int, seed: int, is_restricted: bool) -> FrocReport:
+    """Score the tables and what they are compared with."""
+    reference = tables.annotations, tables.excluded, tables.series_list
+    scored = score_scans(tables.candidates, *reference, marks_name=paths.candidates.name, is_restricted=is_restricted)
+    other, other_name = None, ""
+    if tables.compare is not None and paths.compare is not None:
+        other_name = _distinct_name(paths.compare, paths.candidates)
+        other = score_scans(tables.compare, *reference, marks_name=other_name, is_restricted=is_restricted)
+    notes = table_notes(scored, has_excluded=paths.excluded is not None)
+    notes += mirror_notes(tables.candidates, *reference, scored)
+    return judge(scored, n_samples=n_samples, seed=seed, other=other, other_name=other_name, notes=notes)
 
 
 def _document(report: FrocReport, paths: FrocPaths) -> dict[str, Any]:
