@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,6 +47,19 @@ def test_preparation_stops_when_cancelled(phantom: PhantomScan) -> None:
     """Cancelled between two stages, no result comes back."""
     with pytest.raises(JobCancelled):
         _jobs.prepare_scan(Recorder(cancel_after=1), phantom.volume, PrepareSettings(spacing_mm=2.0))
+
+
+def test_a_search_that_waits_for_another_can_be_cancelled(phantom: PhantomScan) -> None:
+    """Two widgets search one after the other; Cancel ends the waiting one at once, before a model is loaded."""
+    recorder = Recorder(cancel_after=3)
+    with ThreadPoolExecutor(1) as pool, _jobs._ONE_AT_A_TIME:
+        waiting = pool.submit(_jobs.detect_nodules, recorder, phantom.volume, "default", DetectionSettings())
+        try:
+            with pytest.raises(JobCancelled):
+                waiting.result(timeout=5)
+        finally:
+            recorder.cancel_after = 0  # so that a failing test ends
+    assert recorder.stages[-1] == ("Waiting for another search", 0.0)
 
 
 def test_detection_finds_nodules_of_the_phantom(phantom: PhantomScan) -> None:

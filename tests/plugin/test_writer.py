@@ -17,6 +17,7 @@ from napari_alnct.io.metaimage import read_metaimage
 from napari_alnct.io.tables import read_annotations, read_candidates
 from napari_alnct.plugin import _writer
 from napari_alnct.plugin._layers import ct_layer, lungs_layer, marks_layer, reference_layer
+from napari_alnct.plugin._viewport import add_quietly
 
 CENTRE_XYZ_MM = (12.0, -31.0, 44.0)
 PRONE = (-1, 0, 0, 0, -1, 0, 0, 0, 1)
@@ -39,6 +40,18 @@ def test_shown_marks_come_back(tmp_path: Path) -> None:
     assert [candidate.score for _, candidate in back] == [0.9, 0.4]
     assert np.allclose(back[0][1].position_xyz_mm, candidates[0].position_xyz_mm, atol=1e-4)
     assert back[0][1].diameter_mm == 7.5
+
+
+@pytest.mark.parametrize("n_found", [0, 2])
+def test_a_mark_added_by_hand_takes_nothing_from_another(tmp_path: Path, n_found: int) -> None:
+    """Left to itself napari gives it score and diameter of the weakest mark, or NaN, and a ring of a metre."""
+    found = [Candidate(position_xyz_mm=(1.0, 2.0, 3.0), score=0.1, diameter_mm=20.0)] * n_found
+    layer = add_quietly(ViewerModel(), marks_layer(found, series_uid="s"))
+    layer.add([0.6, 0.5, 0.4])
+    assert layer.size[-1] * layer.scale[-1] == 8.0
+    save(layer, tmp_path / "c.csv")
+    _, mark = read_candidates(tmp_path / "c.csv")[-1]
+    assert mark == Candidate(position_xyz_mm=(40.0, 50.0, 60.0), score=1.0, diameter_mm=-1.0)
 
 
 def test_reference_nodules_come_back_as_annotations(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ Each job takes a `JobReporter` first, runs in a worker thread and touches no vie
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from time import perf_counter
@@ -172,7 +174,7 @@ def detect_nodules(reporter: JobReporter, volume: Volume, model: str, settings: 
     started = perf_counter()
     _step(reporter, "Loading the model", 0.0)
     file = find_model(model)
-    with _ONE_AT_A_TIME:
+    with _alone(reporter):
         detector = _load_detector(file, file.path.stat().st_mtime_ns, settings.device, settings.precision)
         device = detector.device
         threshold = detector.recipe.default_threshold if settings.threshold is None else settings.threshold
@@ -189,6 +191,18 @@ def detect_nodules(reporter: JobReporter, volume: Volume, model: str, settings: 
 
 
 _ONE_AT_A_TIME = threading.Lock()  # two runs would share one network and its cancel hooks
+WAIT_S = 0.2  # between two questions whether to go on waiting
+
+
+@contextmanager
+def _alone(reporter: JobReporter) -> Iterator[None]:
+    """Wait until no other search runs, and keep others out; a cancelled job waits no longer."""
+    while not _ONE_AT_A_TIME.acquire(timeout=WAIT_S):
+        _step(reporter, "Waiting for another search", 0.0)
+    try:
+        yield
+    finally:
+        _ONE_AT_A_TIME.release()
 
 
 @lru_cache(maxsize=1)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_alnct.core.findings import Candidate, CaseResult, ReferenceNodule, positions_xyz_mm
+from napari_alnct.core.findings import NO_DIAMETER_MM, Candidate, CaseResult, ReferenceNodule, positions_xyz_mm
 from napari_alnct.core.geometry import FloatArray, Geometry
 from napari_alnct.core.volume import Volume
 from napari_alnct.plugin._compat import SPHERE_PROJECTION
@@ -38,6 +38,7 @@ LUNG_WINDOW_HU = (-1350.0, 150.0)  # width 1500, level -600
 MARK_UNIT_MM = 100.0  # so every sphere up to this diameter is found from each slice that it crosses
 RING_MM = 0.8  # width of the line, half of it on either side of the sphere's surface
 UNKNOWN_DIAMETER_MM = 8.0  # ring of a mark that came without a diameter
+ADDED = {"id": 0, "score": 1.0, "status": "added", "kind": "", "diameter_mm": NO_DIAMETER_MM}  # of a mark set by hand
 MARK_COLOUR, REFERENCE_COLOUR = "#e69f00", "#56b4e9"  # told apart by the colour-blind (Okabe and Ito)
 LUNG_COLOUR = "#009e73"
 
@@ -200,7 +201,8 @@ def marks_layer(
     Returns
     -------
     LayerData
-        Features: ``id`` (1, 2, ...), ``score``, ``diameter_mm``, ``status``, ``x_mm``, ``y_mm``, ``z_mm``.
+        Features: ``id`` (1, 2, ...), ``score``, ``diameter_mm``, ``status``, ``x_mm``, ``y_mm``, ``z_mm``. A mark
+        that a person adds has id 0, score 1, status ``added`` and no diameter (-1), never those of another mark.
     """
     ranked = sorted(candidates, key=lambda candidate: -candidate.score)
     scores = np.array([candidate.score for candidate in ranked], dtype=np.float64)
@@ -253,15 +255,10 @@ def _rings(
     diameters = np.array([finding.diameter_mm for finding in findings], dtype=np.float64)
     slice_mm = volume.geometry.spacing_zyx_mm[0] if volume else 0.0
     x, y, z = centres.T
+    columns = {"id": np.arange(1, len(findings) + 1), **features, "diameter_mm": diameters}
     attributes = {
-        "features": {
-            "id": np.arange(1, len(findings) + 1),
-            **features,
-            "diameter_mm": diameters,
-            "x_mm": x,
-            "y_mm": y,
-            "z_mm": z,
-        },
+        "features": {**columns, "x_mm": x, "y_mm": y, "z_mm": z},
+        "feature_defaults": {name: ADDED.get(name, np.nan) for name in (*columns, "x_mm", "y_mm", "z_mm")},
         "size": ring_diameters_mm(diameters, slice_mm) / MARK_UNIT_MM,
         "scale": (MARK_UNIT_MM,) * 3,
         **world_attributes(),

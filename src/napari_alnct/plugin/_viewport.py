@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 from napari_alnct.core.geometry import Triple
 from napari_alnct.core.volume import Volume
 from napari_alnct.plugin._compat import camera_of
-from napari_alnct.plugin._layers import CT, LayerData, layers_of
+from napari_alnct.plugin._layers import (
+    CT,
+    MARK_UNIT_MM,
+    MARKS,
+    REFERENCE,
+    UNKNOWN_DIAMETER_MM,
+    LayerData,
+    is_kind,
+    layers_of,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -103,6 +112,8 @@ def add_quietly(viewer: ViewerModel, layer_data: LayerData, *, above: Volume | N
 
     active = viewer.layers.selection.active
     layer = viewer.add_layer(Layer.create(*layer_data))
+    if is_kind(layer, MARKS, REFERENCE):
+        layer.current_size = UNKNOWN_DIAMETER_MM / MARK_UNIT_MM  # of the next mark; napari's own 10 would be a metre
     scans = [] if above is None else layers_of(viewer.layers, above, CT)
     if scans:
         viewer.layers.move(len(viewer.layers) - 1, viewer.layers.index(scans[-1]) + 1)
