@@ -82,6 +82,12 @@ def test_a_curve_that_ends_early_is_noticed() -> None:
     assert "ends at 0.5 false positives per scan" in note
 
 
+@pytest.mark.parametrize("name", ["a$b$c.csv", "_hidden.csv", "肺.csv", "x" * 200, "50 % \\alpha^{2.csv"])
+def test_any_file_name_may_stand_in_the_legend(name: str) -> None:
+    """Formula signs, a leading underscore, other scripts, great length: no fault and no warning."""
+    assert froc_png(judge(small(), n_samples=0), name).startswith(b"\x89PNG")
+
+
 def test_the_picture_shows_band_and_both_curves() -> None:
     """1080 x 810 pixels; our blue, the other's brown and the pale band are there."""
     report = judge(small(), n_samples=50, other=small(0.95), other_name="other.csv")

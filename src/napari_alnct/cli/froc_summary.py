@@ -23,7 +23,7 @@ def print_summary(report: FrocReport, name: str) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(f"[bold]{escape(name)}: {_cpm(report)}[/bold]", soft_wrap=True)
     for line in _count_lines(report):
         console.print(line, soft_wrap=True)

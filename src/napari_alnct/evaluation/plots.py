@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 OURS, THEIRS, GRID = "#00599c", "#b35900", "#d9d9d9"
+LONGEST_NAME, FIRST_UNSURE_GLYPH = 40, 0x250  # the font has all Latin letters
 SIZE_INCHES, DOTS_PER_INCH = (7.2, 5.4), 150
 
 
@@ -89,4 +90,7 @@ def _dress(axes: Axes, report: FrocReport) -> None:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 40 else f"{name[:37]}..."
+    """Give a name that the legend shows as it is: no formula, no hidden label, no missing glyph."""
+    shown = "".join(c if c.isprintable() and ord(c) < FIRST_UNSURE_GLYPH else "?" for c in name)
+    shown = shown if len(shown) <= LONGEST_NAME else f"{shown[: LONGEST_NAME - 3]}..."
+    return (" " if shown.startswith("_") else "") + shown.replace("$", r"\$")
