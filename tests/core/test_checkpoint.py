@@ -66,6 +66,24 @@ def test_changed_weights_fail_the_self_test(model: Path) -> None:
         read_checkpoint(model)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("self_test", {"detector": [0.5], "classifier": [0.5]}, "known answer has 1 numbers"),
+        ("self_test", None, "recipe cannot be read"),
+        ("operating_points", {"1": "much"}, "recipe cannot be read"),
+        ("operating_points", [0.5], "recipe cannot be read"),
+        ("combine", [1.0, 2.0], "combine needs 3 numbers"),
+    ],
+    ids=range(5),
+)
+def test_a_recipe_of_wrong_form_is_refused(model: Path, key: str, value: object, message: str) -> None:
+    """Every damaged recipe is a ModelError, never another exception in the middle of a run."""
+    rewrite(model, lambda _, document: document.update({key: value}))
+    with pytest.raises(ModelError, match=message):
+        read_checkpoint(model)
+
+
 def test_nan_weights_are_refused(model: Path) -> None:
     """NaN loads silently in safetensors; here it does not."""
     rewrite(model, lambda tensors, _: tensors["detector.centre.bias"].fill_(float("nan")))

@@ -33,8 +33,19 @@ def test_blocks_give_the_map_of_the_whole(runner: Runner) -> None:
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
 
 
-def test_running_out_of_memory_takes_smaller_blocks(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+def cpu_memory_fault() -> RuntimeError:
+    """Give the error that torch itself raises on this system when the CPU's memory is short."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    return caught.value
+
+
+@pytest.mark.parametrize("where", ["gpu", "cpu"])
+def test_running_out_of_memory_takes_smaller_blocks(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     """When the whole does not fit, blocks are tried and the map is the same."""
+    fault = torch.OutOfMemoryError("injected") if where == "gpu" else cpu_memory_fault()
     monkeypatch.setattr(dense, "SMALLEST_BLOCK_VOX", 100_000)
     hu = scan((600, 32, 32))
     whole = score_map(runner, hu, PREPARE, most_voxels=10**9)
@@ -44,7 +55,7 @@ def test_running_out_of_memory_takes_smaller_blocks(runner: Runner, monkeypatch:
     def limited(x: torch.Tensor, pulse: object = None) -> torch.Tensor:
         sizes.append(x.numel())
         if x.numel() > 400_000:
-            raise torch.OutOfMemoryError("injected")
+            raise fault
         return run(x)
 
     monkeypatch.setattr(runner, "run", limited)
@@ -63,6 +74,21 @@ def test_memory_that_never_suffices_is_an_error(runner: Runner, monkeypatch: pyt
         score_map(runner, scan((32, 32, 32)), PREPARE, most_voxels=10**9)
 
 
+def test_a_fault_that_is_not_about_memory_is_not_tried_again(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Smaller blocks would only hide it."""
+    tried = []
+
+    def broken(x: torch.Tensor, pulse: object = None) -> torch.Tensor:
+        tried.append(x.numel())
+        raise RuntimeError("device-side assert triggered")
+
+    monkeypatch.setattr(dense, "SMALLEST_BLOCK_VOX", 1000)
+    monkeypatch.setattr(runner, "run", broken)
+    with pytest.raises(RuntimeError, match="device-side"):
+        score_map(runner, scan((32, 32, 32)), PREPARE, most_voxels=10**9)
+    assert len(tried) == 1
+
+
 def test_the_share_done_rises_to_almost_one(runner: Runner) -> None:
     """One call before each residual block, from 0 upwards."""
     shares: list[float] = []
@@ -70,6 +96,7 @@ def test_the_share_done_rises_to_almost_one(runner: Runner) -> None:
     assert len(shares) == runner.n_pulses
     assert shares == sorted(shares)
     assert shares[0] == 0
+    assert 0.8 < shares[-1] < 1
 
 
 def test_a_step_that_raises_stops_and_leaves_no_hooks(runner: Runner) -> None:

@@ -160,7 +160,7 @@ def read_recipe(path: Path) -> Recipe:
         raise ModelError(f"{path.name}: no {RECIPE_KEY} in the file; choose a model made by this project")
     try:
         return _recipe_from_json(json.loads(text))
-    except (KeyError, TypeError, ValueError, SettingsError) as fault:
+    except (AttributeError, KeyError, TypeError, ValueError, SettingsError) as fault:
         raise ModelError(f"{path.name}: its recipe cannot be read ({fault}); use a model of this version") from fault
 
 
@@ -265,6 +265,8 @@ def _self_test(network: nn.Module, expected: list[float] | None, name: str) -> N
     if expected is None:
         raise ModelError(f"{name}: no known answer is stored; write the model again with this version")
     found = _answer(network)
+    if len(found) != len(expected):
+        raise ModelError(f"{name}: the known answer has {len(expected)} numbers, not {len(found)}; the file is damaged")
     error = max((abs(a - b) / max(1.0, abs(b)) for a, b in zip(found, expected, strict=True)), default=math.inf)
     if not error <= SELF_TEST_TOLERANCE:
         raise ModelError(
@@ -303,6 +305,10 @@ def _recipe_from_json(document: dict[str, Any]) -> Recipe:
     values["prepare"] = from_json(PrepareSettings, values["prepare"])
     values["combine"] = tuple(values["combine"])
     values["first_stage_scale"] = tuple(values["first_stage_scale"])
+    if (len(values["combine"]), len(values["first_stage_scale"])) != (3, 2):
+        raise ValueError("combine needs 3 numbers and first_stage_scale 2")
+    values["operating_points"] = {rate: float(score) for rate, score in values["operating_points"].items()}
+    values["self_test"] = {part: [float(v) for v in answer] for part, answer in values["self_test"].items()}
     for key, cls in (("detector", DetectorNetSettings), ("classifier", ClassifierNetSettings)):
         values[key] = from_json(cls, values[key]) if values[key] else None
     return Recipe(**values)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from napari_alnct.core.config import DetectorNetSettings, PrepareSettings
 from napari_alnct.core.geometry import Geometry
-from napari_alnct.core.inference import OUT_OF_MEMORY, Runner
+from napari_alnct.core.inference import Runner, is_out_of_memory
 from napari_alnct.core.network import (
     MEDIAN_DIAMETER_MM,
     OUTPUT_STRIDE,
@@ -70,8 +70,8 @@ def score_map(
 
     Raises
     ------
-    torch.OutOfMemoryError, MemoryError
-        If even small blocks do not fit.
+    RuntimeError, MemoryError
+        If even small blocks do not fit (`is_out_of_memory`), or the device fails.
     """
     settings = runner.network.settings
     if not isinstance(settings, DetectorNetSettings):
@@ -82,8 +82,8 @@ def score_map(
         blocks = plan_blocks(shape, most_voxels=most_voxels, margin=margin, multiple=multiple)
         try:
             return _run_blocks(runner, hu, prepare, blocks, shape, step)
-        except OUT_OF_MEMORY:
-            if most_voxels <= SMALLEST_BLOCK_VOX:
+        except (MemoryError, RuntimeError) as fault:
+            if most_voxels <= SMALLEST_BLOCK_VOX or not is_out_of_memory(fault):
                 raise
             most_voxels = max(SMALLEST_BLOCK_VOX, min(most_voxels, hu.size) // 2)
             if runner.device.type == "cuda":
@@ -155,9 +155,9 @@ def find_peaks(cells: Tensor, geometry: Geometry) -> Peaks:
     values = cells[:, z, y, x]  # (5, N)
     offset = values[1:4].T.clamp(-MOST_OFFSET_CELLS, MOST_OFFSET_CELLS)
     voxel = cell_centre(index) + offset * OUTPUT_STRIDE
-    diameter_vox = MEDIAN_DIAMETER_MM * torch.exp(values[4])
+    diameter_mm = MEDIAN_DIAMETER_MM * torch.exp(values[4])
     return Peaks(
         geometry.index_to_world(voxel.double().numpy()),
         values[0].double().numpy(),
-        np.clip(diameter_vox.double().numpy(), *DIAMETER_RANGE_MM),
+        np.clip(diameter_mm.double().numpy(), *DIAMETER_RANGE_MM),
     )

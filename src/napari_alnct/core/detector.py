@@ -23,7 +23,7 @@ from napari_alnct.core.config import DetectionSettings, Device, Precision
 from napari_alnct.core.dense import Peaks, find_peaks, score_map
 from napari_alnct.core.errors import JobCancelled, ModelError
 from napari_alnct.core.findings import Candidate, CaseResult
-from napari_alnct.core.inference import OUT_OF_MEMORY, Runner, choose_device, choose_precision
+from napari_alnct.core.inference import Runner, choose_device, choose_precision
 from napari_alnct.core.lungs import segment_lungs
 from napari_alnct.core.network import scale_hu
 from napari_alnct.core.preprocess import PreparedScan, prepare
@@ -191,7 +191,7 @@ class Detector:
         """Give the result of a job; when the GPU fails or is too small, run it on the CPU and say so."""
         try:
             return job()
-        except (*OUT_OF_MEMORY, RuntimeError) as fault:
+        except (MemoryError, RuntimeError) as fault:
             if self.device.type == "cpu":
                 raise
             notes.append(f"The {self.device.type.upper()} device failed ({type(fault).__name__}); the CPU was used.")

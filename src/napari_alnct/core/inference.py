@@ -23,6 +23,29 @@ from napari_alnct.core.network import ClassifierNetwork, ConvNorm, DetectorNetwo
 Network = DetectorNetwork | ClassifierNetwork
 Pulse = Callable[[], None]
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
+MEMORY_PHRASES = ("allocate memory", "not enough memory", "out of memory", "bad_alloc", "bad allocation")
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Tell whether a fault means that memory is short; on the CPU torch says so in a plain RuntimeError.
+
+    Parameters
+    ----------
+    fault : BaseException
+        What a network run raised.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
+    True
+    """
+    if isinstance(fault, OUT_OF_MEMORY):
+        return True
+    return isinstance(fault, RuntimeError) and any(phrase in str(fault).lower() for phrase in MEMORY_PHRASES)
 
 
 def choose_device(wish: Device = "auto") -> torch.device:
