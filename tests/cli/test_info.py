@@ -129,6 +129,15 @@ def test_folder_with_a_bad_scan(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert run(capsys, tmp_path / "a.mha", tmp_path / "c.mha")[0] == 0
 
 
+def test_what_is_refused_in_a_batch_names_its_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As for a single scan: the hint on mirrored axes comes with the flag that allows them."""
+    save_chest(tmp_path / "good.mhd")
+    save_chest(tmp_path / "mirrored.mhd", direction=(-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    code, _, err = run(capsys, tmp_path)
+    assert code == 4
+    assert "allow left-handed scans (--allow-left-handed)" in err
+
+
 def test_series_of_a_dicom_folder_is_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--series-uid reaches the reader: an unknown one is refused."""
     (tmp_path / "1").write_bytes(bytes(128) + b"DICM")

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from cyclopts import App, CycloptsError
 
 from napari_alnct import __version__
+from napari_alnct.cli.options import with_flag
 from napari_alnct.core.errors import AlnctError, JobCancelled, LungsNotFoundError, ReadError, SettingsError
 
 NAME = "napari-alnct-train"
@@ -36,12 +37,6 @@ SUBCOMMANDS = {  # name -> line in the overview; each lives in the module of thi
     "froc": "Judge candidates against reference nodules: FROC and CPM by LUNA16's rule.",
 }
 GENERAL_FLAGS = ("--help", "-h", "--version")
-PERMISSIONS = {  # phrase in a hint -> the flag that grants it
-    "allow voxels that are not HU": "--allow-non-hu",
-    "allow left-handed scans": "--allow-left-handed",
-    "allow symbolic links": "--allow-symlinks",
-    "choose one of these": "--series-uid",
-}
 
 
 def run() -> None:
@@ -71,7 +66,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, JobCancelled) as error:
         return _tell("cancelled; nothing was left half-written", CANCELLED, error)
     except (ReadError, LungsNotFoundError) as error:
-        return _tell(_with_flag(str(error)), REFUSED, error)
+        return _tell(with_flag(str(error)), REFUSED, error)
     except AlnctError as error:
         return _tell(str(error), USAGE, error)
     except CycloptsError as error:
@@ -135,13 +130,6 @@ def _subcommand(arguments: Sequence[str]) -> str | None:
         advice = f"did you mean {near[0]}?" if near else f"known are {', '.join(SUBCOMMANDS)}"
         raise SettingsError(f"there is no subcommand '{name}'; {advice}")
     return name
-
-
-def _with_flag(sentence: str) -> str:
-    """Name the flag that grants what a hint speaks of."""
-    for phrase, flag in PERMISSIONS.items():
-        sentence = sentence.replace(phrase, f"{phrase} ({flag})")
-    return sentence
 
 
 def _unexpected(error: Exception) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_alnct.cli.options import DEFAULT_READ_FLAGS, ReadFlags
+from napari_alnct.cli.options import DEFAULT_READ_FLAGS, ReadFlags, with_flag
 from napari_alnct.cli.progress import ScanBar
 from napari_alnct.core.config import DetectionSettings
 from napari_alnct.core.errors import SettingsError
@@ -90,7 +90,7 @@ def _refuse_unwritable(out: Path) -> None:
 def _line(row: DetectedScan) -> str:
     """Give one line for people: file, what was found, seconds."""
     if row.result is None:
-        return f"failed: {row.fault[1]}"
+        return f"failed: {with_flag(row.fault[1])}"
     seconds = row.read_seconds + sum(row.result.seconds.values())
     notes = "".join(f"\n  note: {note}" for note in row.result.notes)
     return f"{row.path.name}: {row.result.summary} {seconds:.1f} s on {row.result.device}.{notes}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from napari_alnct.cli.options import DEFAULT_READ_FLAGS, ReadFlags
+from napari_alnct.cli.options import DEFAULT_READ_FLAGS, ReadFlags, with_flag
 from napari_alnct.core.errors import ReadError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def execute(
             reports.append(describe(path, reading))
         except ReadError as error:
             n_refused += 1
-            print(error, file=sys.stderr)
+            print(with_flag(str(error)), file=sys.stderr)
             reports.append({"file": path.name, "error": {"code": error.code, "text": str(error)}})
     _show(reports, json, is_single=False)
     return 4 if n_refused else 0

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from napari_alnct.io.images import ReadOptions
 
 READING = Group("Reading", sort_key=10)
+PERMISSIONS = {  # phrase in a hint -> the flag that grants it
+    "allow voxels that are not HU": "--allow-non-hu",
+    "allow left-handed scans": "--allow-left-handed",
+    "allow symbolic links": "--allow-symlinks",
+    "choose one of these": "--series-uid",
+}
 
 
 @Parameter(name="*", group=READING)
@@ -52,3 +58,25 @@ class ReadFlags:
 
 
 DEFAULT_READ_FLAGS = ReadFlags()
+
+
+def with_flag(sentence: str) -> str:
+    """Give a sentence in which the flag stands beside the hint that speaks of what it allows.
+
+    Parameters
+    ----------
+    sentence : str
+        Text of an error; the readers know no flags, because the viewer shows their hints too.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> with_flag("x.mhd: ..., or allow symbolic links [E_PATH_ESCAPE]")
+    'x.mhd: ..., or allow symbolic links (--allow-symlinks) [E_PATH_ESCAPE]'
+    """
+    for phrase, flag in PERMISSIONS.items():
+        sentence = sentence.replace(phrase, f"{phrase} ({flag})")
+    return sentence

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from napari_alnct.cli.options import with_flag
+
 if TYPE_CHECKING:
     from napari_alnct.batch.runner import BatchProgress
 
@@ -48,7 +50,7 @@ class BatchBar:
         if progress.message:
             is_named = progress.message.startswith(progress.key)
             text = progress.message if is_named else f"{progress.key}: {progress.message}"
-            self._console.print(f"failed: {text}", markup=False)
+            self._console.print(f"failed: {with_flag(text)}", markup=False)
 
 
 class ScanBar:

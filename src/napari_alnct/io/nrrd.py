@@ -204,6 +204,8 @@ def _open_data(header: _Header, header_path: Path, allow_symlinks: bool) -> IO[b
         raise header.error("E_PATH_ESCAPE", key, "the name of a file beside the header", "move both to one folder")
     real = Path(os.path.realpath(header_path.parent / name))
     if real.parent != header_path.parent and not allow_symlinks:
-        raise header.error("E_PATH_ESCAPE", key, "a file in the header's folder", "allow symlinks if you trust it")
+        raise header.error(
+            "E_PATH_ESCAPE", key, "a file in the header's folder", "copy the data file, or allow symbolic links"
+        )
     raw, _ = open_regular(real, name=name, missing_code="E_DATA_MISSING", hint="copy the data file beside the header")
     return io.BufferedReader(raw)  # type: ignore[type-var]
