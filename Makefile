@@ -41,6 +41,8 @@ format: .venv/.stamp-dev ## Bring the code into the house format
 bench: .venv/.stamp-dev ## Measure speed, memory and what the bundled model finds; JSON in benchmarks/results
 	$(PY) benchmarks/scan_to_csv.py
 	$(PY) benchmarks/default_model.py
+	$(PY) benchmarks/precision.py
+	$(PY) benchmarks/froc_speed.py
 
 model: .venv/.stamp-dev ## Train the default model again (hours); make model DATA=folder adds real scans
 	$(BIN)/napari-alnct-train train-detector --out runs/default $${DATA:+--data "$$DATA"}
