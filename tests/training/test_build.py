@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from napari_alnct.core.dense import Peaks
 from napari_alnct.core.detector import Detector
 from napari_alnct.core.errors import ModelError, SettingsError
 from napari_alnct.data.phantom import make_phantom, small_settings
-from napari_alnct.training import materials
+from napari_alnct.training import build, materials
 from napari_alnct.training.build import build_model
 from napari_alnct.training.calibration import ScoredMarks, calibrate
 from napari_alnct.training.cases import TrainingCase
@@ -38,6 +39,21 @@ def test_a_tiny_model_is_built_resumed_and_used(tmp_path: Path, monkeypatch: pyt
     assert result.model_name == "tiny"
 
 
+def test_a_work_folder_belongs_to_one_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages of another recipe, or of other data, are not continued in silence; the same recipe goes on."""
+
+    def stop(*_: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(build, "gather", stop)
+    for _ in range(2):
+        with pytest.raises(InterruptedError):
+            build_model(BuildSettings(), None, tmp_path / "run", print)
+    for settings, pack in ((BuildSettings(n_mining_rounds=2), None), (BuildSettings(), tmp_path)):
+        with pytest.raises(SettingsError, match="run holds a build with other settings or data"):
+            build_model(settings, pack, tmp_path / "run", print)
+
+
 def test_a_detector_that_finds_nothing_is_not_calibrated(case: TrainingCase) -> None:
     """Marks of one kind alone: one sentence, not a failure inside the regression."""
     places = case.geometry.index_to_world(case.centres_zyx_vox) + 20.0
@@ -58,12 +74,23 @@ def test_the_recipe_file_is_checked(tmp_path: Path) -> None:
         read_build_settings(path)
 
 
-def test_held_out_cubes_are_never_trained_on() -> None:
-    """The choice is repeatable, of the asked size, and disjoint from the rest."""
-    names = [f"cube{i}" for i in range(100)]
-    held = materials.choose_held_cubes(names, BuildSettings())
-    assert held == materials.choose_held_cubes(names, BuildSettings())
-    assert len(held) == 20
+def test_what_is_held_out_is_never_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100 cubes and 5 cases the asked share and names are held out, none is used twice, none is lost."""
+    names, case_names = [f"cube{i}" for i in range(100)], ["a", "b", "c", "d", "e"]
+
+    def stand_ins(all_names: list[str]) -> object:
+        return lambda _pack, *, leave_out, **_: [SimpleNamespace(name=n) for n in all_names if n not in leave_out]
+
+    monkeypatch.setattr(materials, "cube_names", lambda _: names)
+    monkeypatch.setattr(materials, "pack_case_names", lambda _: case_names)
+    monkeypatch.setattr(materials, "load_pack_donors", stand_ins(names))
+    monkeypatch.setattr(materials, "load_pack_cases", stand_ins(case_names))
+    settings = BuildSettings(held_out_cases=("b", "e"), n_phantoms=0, n_phantoms_held_out=0)
+    got = materials.gather(settings, Path("pack"), lambda _: None)
+    assert ([case.name for case in got.cases], [case.name for case in got.held_cases]) == (["a", "c", "d"], ["b", "e"])
+    trained, held = {donor.name for donor in got.donors}, {donor.name for donor in got.held_donors}
+    assert (len(trained), len(held), trained | held) == (80, 20, set(names))
+    assert held == materials.choose_held_cubes(names, settings)
 
 
 def test_calibration_prefers_the_stage_that_knows(case: TrainingCase) -> None:

@@ -18,6 +18,7 @@ import torch
 
 from napari_alnct import __version__
 from napari_alnct.core.checkpoint import Recipe, write_checkpoint
+from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.inference import Runner, choose_precision
 from napari_alnct.core.network import DetectorNetwork
 from napari_alnct.training.calibration import calibrate, score_held_out
@@ -96,7 +97,13 @@ def build_model(settings: BuildSettings, pack: Path | None, folder: Path, log: L
     -------
     Path
         ``<folder>/<name>.safetensors``.
+
+    Raises
+    ------
+    SettingsError
+        If the folder holds a build of another recipe, whose stages must not be mixed with this one's.
     """
+    _hold_recipe(settings, pack, folder)
     materials = gather(settings, pack, log)
     detector = train_first_stage(materials, settings, folder / "first_stage", log, device)
     place = torch.device(device)
@@ -128,8 +135,23 @@ def _pool(first: Runner, materials: Materials, settings: BuildSettings, path: Pa
         stored = np.load(path)
         return PatchPool(stored["hu"], stored["labels"])
     pool = collect_pool(first, materials, settings, log)
-    np.savez(path, hu=pool.hu, labels=pool.labels)
+    temporary = path.with_name(f"new-{path.name}")
+    np.savez(temporary, hu=pool.hu, labels=pool.labels)
+    temporary.replace(path)
     return pool
+
+
+def _hold_recipe(settings: BuildSettings, pack: Path | None, folder: Path) -> None:
+    """Write the recipe into a new work folder; refuse a folder that was begun with another one."""
+    recipe = json.dumps({"settings": settings_to_json(settings), "has_data_pack": pack is not None}, indent=1)
+    path = folder / "recipe.json"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(recipe, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != recipe:
+        raise SettingsError(
+            f"{folder.name} holds a build with other settings or data; give the same ones to go on, or another --out"
+        )
 
 
 def _record(settings: BuildSettings, materials: Materials, results: dict[str, Any], device: str) -> dict[str, Any]:

@@ -27,11 +27,7 @@ SPOT_SORTS = ("aerated", "vessel", "pleura")
 
 @dataclass(frozen=True, eq=False)
 class TrainingCase:
-    """One prepared scan and what is known about it; positions are voxels of `hu` (z, y, x).
-
-    ``has_certain_negatives`` is False where unmarked nodules are likely: such a
-    case only lends its tissue, its unmarked places are not counted as errors.
-    """
+    """One prepared scan and what is known about it; positions are voxels of `hu` (z, y, x)."""
 
     name: str
     hu: NDArray[np.int16]

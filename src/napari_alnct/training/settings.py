@@ -60,7 +60,7 @@ def read_build_settings(path: Path) -> BuildSettings:
     Parameters
     ----------
     path : Path
-        Written by hand or by `write_build_settings`; left-out settings keep their defaults.
+        Names of settings and values; left-out settings keep their defaults.
 
     Returns
     -------
