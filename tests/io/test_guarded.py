@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import signal
 import subprocess
@@ -11,11 +13,13 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from napari_alnct.core.errors import GeometryError, ReadError
+from napari_alnct.io import guarded
 from napari_alnct.io.guarded import run_guarded
 
 GIB = 1 << 30
@@ -174,6 +178,17 @@ def test_nothing_is_left_behind(jobs: object) -> None:
         with pytest.raises(ReadError):
             run(getattr(jobs, name), "a")
     assert _wait_for(lambda: _belongings() == before), f"{before} became {_belongings()}"
+
+
+def test_a_child_that_dies_before_the_job_is_an_error_on_windows_too() -> None:
+    """Windows reports the broken pipe as an invalid argument, errno 22: still E_READER_DIED."""
+
+    class Pipe:
+        def write(self, _: bytes) -> int:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    process = SimpleNamespace(stdin=Pipe(), stdout=io.BytesIO())
+    assert guarded._converse(process, {}, 1) is None  # type: ignore[arg-type]
 
 
 @POSIX_ONLY

@@ -12,7 +12,7 @@ from napari.layers import Layer
 
 from napari_alnct.core.errors import ReadError, TableError
 from napari_alnct.core.findings import Candidate, ReferenceNodule
-from napari_alnct.core.volume import Volume
+from napari_alnct.core.volume import QualityFlag, Volume
 from napari_alnct.io.metaimage_writer import write_metaimage
 from napari_alnct.io.tables import write_annotations, write_candidates
 from napari_alnct.plugin import _reader
@@ -141,6 +141,18 @@ def test_left_handed_scan_opens_with_a_warning(
     centre = layer.data_to_world(np.argwhere(layer.data > -500).mean(axis=0))
     assert np.abs((np.asarray(centre) - CENTRE_XYZ_MM[::-1]) / layer.scale).max() < 0.5
     assert any("mirror" in text or "left-handed" in text for text in warnings_shown)
+
+
+def test_no_series_identifier_is_shown(
+    ball: Callable[..., Volume], tmp_path: Path, warnings_shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of several series: what the viewer says of it holds hashes, which screenshots may show."""
+    text = "The folder holds 2 series; this is 1.2.840.113619.2.1. Others: 1.2.840.113619.2.2 (CT, 9 images)."
+    volume = ball().with_flags(QualityFlag("several_series", text))
+    monkeypatch.setattr(_reader, "read_volume", lambda *_: volume)
+    _reader.read_scan(tmp_path)
+    assert "The folder holds 2 series" in warnings_shown[-1]
+    assert "113619" not in "".join(warnings_shown)
 
 
 def test_plain_scan_opens_without_a_warning(

@@ -7,10 +7,8 @@ seconds and what failed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -30,11 +28,11 @@ from napari_alnct.core.errors import JobCancelled, TableError
 from napari_alnct.core.findings import Candidate, CaseResult
 from napari_alnct.core.volume import Volume
 from napari_alnct.io.atomic_file import replacing_text
+from napari_alnct.io.identifiers import short_hash, without_uids
 from napari_alnct.io.images import ReadOptions, read_volume
 from napari_alnct.io.tables import write_candidates
 
 NOTICE = "Research software. Not a medical device, not for diagnosis or treatment."
-DICOM_UID = re.compile(r"\b[0-2](?:\.\d+){3,}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,24 +191,15 @@ def _versions() -> dict[str, str]:
 def _scan_record(row: DetectedScan) -> dict[str, Any]:
     """Give one scan without its name: series as a hash, as everywhere outside the research tables."""
     if row.result is None:
-        return {"status": "failed", "file_sha256": _short_hash(row.path.name), "code": row.fault[0]}
+        return {"status": "failed", "file_sha256": short_hash(row.path.name), "code": row.fault[0]}
     values = asdict(row.result)
-    values["notes"] = [_without_uids(note) for note in row.result.notes]
+    values["notes"] = [without_uids(note) for note in row.result.notes]
     del values["candidates"], values["series_uid"], values["model_name"], values["model_sha256"]
     return {
         "status": "done",
-        "series_sha256": _short_hash(row.result.series_uid),
+        "series_sha256": short_hash(row.result.series_uid),
         "n_candidates": len(row.result.candidates),
         "n_shown": len(row.result.shown),
         "read_seconds": row.read_seconds,
         **values,
     }
-
-
-def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
-
-
-def _without_uids(text: str) -> str:
-    """Give a sentence in which hashes stand for DICOM identifiers."""
-    return DICOM_UID.sub(lambda match: _short_hash(match[0]), text)

@@ -162,7 +162,7 @@ def _converse(process: subprocess.Popen[bytes], job: dict[str, Any], memory_byte
         process.stdin.write(json.dumps(job).encode() + b"\n")
         process.stdin.flush()  # stays open: its end tells the child that we are gone
         return _receive(process.stdout, memory_bytes)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+    except (EOFError, OSError):  # a broken pipe; Windows calls it an invalid argument
         return None
 
 

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QToolButton
 from napari_alnct.core.config import DetectionSettings
 from napari_alnct.core.findings import CaseResult
 from napari_alnct.core.volume import Volume
+from napari_alnct.io.identifiers import without_uids
 from napari_alnct.plugin import _jobs
 from napari_alnct.plugin._form import make_form, read_form
 from napari_alnct.plugin._layers import MARKS, RESULT_KEY, THRESHOLD_KEY, layers_of, marks_layer
@@ -128,7 +129,7 @@ def summary(result: CaseResult, seconds: float) -> str:
     Returns
     -------
     str
-        Sentences, one per line; an empty result is not "no nodule".
+        Sentences, one per line, without series identifiers; an empty result is not "no nodule".
 
     Examples
     --------
@@ -140,4 +141,5 @@ def summary(result: CaseResult, seconds: float) -> str:
     Model m on cpu float32, 2.5 s.
     """
     found = [] if result.shown else [result.summary]
-    return "\n".join([*found, f"Model {result.model_name} on {result.device}, {seconds:.1f} s.", *result.notes])
+    notes = map(without_uids, result.notes)
+    return "\n".join([*found, f"Model {result.model_name} on {result.device}, {seconds:.1f} s.", *notes])

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from napari_alnct.core.errors import TableError
 from napari_alnct.core.volume import Volume
+from napari_alnct.io.identifiers import without_uids
 from napari_alnct.io.images import ReadOptions, is_scan, read_volume
 from napari_alnct.io.tables import POSITION, SCORE, SERIES, read_annotations, read_candidates
 from napari_alnct.plugin._compat import current_viewer, warn
@@ -65,7 +66,7 @@ def read_scan(path: Path) -> list[LayerData]:
     volume = read_volume(path, ReadOptions(ask=True))
     for flag in volume.flags:
         if flag.code not in QUIET_FLAGS:
-            warn(flag.text)
+            warn(without_uids(flag.text))
     if viewer := current_viewer():
         keep_upright(viewer)
     return [ct_layer(volume)]
