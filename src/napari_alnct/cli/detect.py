@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from napari_alnct.cli.options import DEFAULT_READ_FLAGS, ReadFlags, with_flag
+from napari_alnct.cli.outputs import refuse_unwritable_table
 from napari_alnct.cli.progress import ScanBar
 from napari_alnct.core.config import DetectionSettings
-from napari_alnct.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from napari_alnct.batch.detection import DetectedScan
@@ -57,7 +56,7 @@ def execute(
     from napari_alnct.io.images import expand_scans
     from napari_alnct.models.catalogue import find_model
 
-    _refuse_unwritable(out)
+    refuse_unwritable_table(out)
     paths = expand_scans(scans)
     entry = find_model(model)
     detector = Detector.load(
@@ -75,16 +74,6 @@ def execute(
     print(f"{len(rows) - n_failed} of {len(rows)} scans done: {out} (settings, versions, seconds: {record.name})")
     print(NOTICE)
     return 4 if n_failed else 0
-
-
-def _refuse_unwritable(out: Path) -> None:
-    """Refuse a table that could not be written after all the work."""
-    if out.is_dir():
-        raise SettingsError(f"{out.name} is a folder; name a file in it, such as candidates.csv")
-    if not out.parent.is_dir():
-        raise SettingsError(f"{out.name}: the folder {out.parent.name} does not exist; make it first")
-    if not os.access(out.parent, os.W_OK):
-        raise SettingsError(f"{out.name}: the folder {out.parent.name} cannot be written; choose another one")
 
 
 def _line(row: DetectedScan) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
+from napari_alnct.cli.outputs import refuse_unwritable_folder
+
 Samples = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=10_000))]
 Seed = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=2**32 - 1))]
 
@@ -61,6 +63,7 @@ def execute(
     from napari_alnct.batch.froc import NOTICE, FrocPaths, judge_tables, write_froc
     from napari_alnct.cli.froc_summary import print_summary
 
+    refuse_unwritable_folder(out_dir)
     paths = FrocPaths(
         candidates=candidates, annotations=annotations, seriesuids=seriesuids, excluded=excluded, compare=compare
     )

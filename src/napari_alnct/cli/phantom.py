@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
+from napari_alnct.cli.outputs import refuse_unwritable_folder
+
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 
@@ -54,6 +56,7 @@ def execute(
     from napari_alnct.data.phantom import plan_dataset, write_phantom_dataset
     from napari_alnct.io.metaimage import write_metaimage
 
+    refuse_unwritable_folder(out)
     console = Console(stderr=True)
     columns = (TextColumn("phantoms"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter, validators
 
 from napari_alnct.cli.options import DEFAULT_READ_FLAGS, ReadFlags
+from napari_alnct.cli.outputs import refuse_unwritable_folder
 from napari_alnct.core.config import PrepareSettings
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def execute(
     from napari_alnct.cli.progress import BatchBar
     from napari_alnct.io.luna16 import find_dataset
 
+    refuse_unwritable_folder(out_root)
     dataset = find_dataset(raw_root, leave_out=out_root).in_subsets(subsets)
     with BatchBar("preparing") as bar:
         report = prepare_dataset(
@@ -97,6 +99,8 @@ def _summary(report: PreparationReport, dataset: Dataset, out_root: Path) -> str
     labels = f"{report.n_nodules} nodules and {report.n_excluded} excluded findings in labels_vox.csv"
     if not dataset.has_annotations:
         labels = "no annotations.csv found, so labels_vox.csv lists no nodule"
+    elif not report.n_nodules + report.n_excluded and dataset.unmatched:
+        labels += f": none of the {len(dataset.unmatched)} annotated series has the name of a scan here"
     elif report.n_outside:
         labels += f" ({report.n_outside} nodules outside the prepared box: is_inside = 0)"
     return f"{scans}; {labels}: {out_root.resolve()}"

@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from napari_alnct.cli.outputs import refuse_unwritable_folder
+from napari_alnct.core.errors import SettingsError
+
 
 def execute(
     *,
@@ -34,7 +37,7 @@ def execute(
 
     Examples
     --------
-    napari-alnct-train train-detector --out runs/mine --data ../shared/data
+    napari-alnct-train train-detector --out runs/mine --data data_pack
     napari-alnct-train train-detector --out runs/tiny --config examples/tiny_model.json
     napari-alnct-train detect scan.mhd --model runs/mine/phantom-lidc-1.safetensors --out candidates.csv
     """
@@ -43,8 +46,11 @@ def execute(
     from napari_alnct.training.build import build_model
     from napari_alnct.training.settings import BuildSettings, read_build_settings
 
+    refuse_unwritable_folder(out)
     torch.set_num_threads(threads or torch.get_num_threads())
     settings = read_build_settings(config) if config else BuildSettings()
+    if data is not None and not (data / "training" / "scans.csv").is_file():
+        raise SettingsError(f"{data.name}: no training/scans.csv there; name the folder of the data pack")
     if data is None:
         print("no --data: training on phantoms alone; the model will not know real lungs")
     path = build_model(settings, data, out, lambda line: print(line, flush=True), device)
