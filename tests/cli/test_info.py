@@ -152,3 +152,9 @@ def test_statistics_are_exact() -> None:
     assert found["mean"] == 499.5
     assert [found[f"p{p}"] for p in ("0.1", "5", "50", "95", "99.9")] == [0, 49, 499, 949, 998]
     assert hu_statistics(np.array([[[-32768, 32767]]], np.int16))["min"] == -32768
+
+
+def test_identifiers_stay_whole_in_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A series UID of the greatest length, 64 characters, stands on one line where there is no terminal."""
+    uid = "1." + "2" * 62
+    assert f" {uid} " in run(capsys, save_chest(tmp_path / f"{uid}.mhd"))[1]

@@ -25,6 +25,7 @@ CHECKS = (
 )
 HU_CHECK = "voxels look like Hounsfield units of a chest"
 PERCENTILES = (0.1, 5, 50, 95, 99.9)
+PIPE_WIDTH = 120  # columns where there is no terminal: identifiers stay in one piece
 
 
 def execute(
@@ -171,6 +172,8 @@ def _show(reports: list[dict[str, Any]], as_json: bool, *, is_single: bool) -> N
     from rich.console import Console
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
     for report in reports:
         if "error" not in report:
             console.print(_table(report))
