@@ -60,6 +60,14 @@ def test_a_failed_scan_is_named_also_where_the_fault_does_not_know_it(tmp_path, 
     assert "failed: slab: no lungs in this scan" in capfd.readouterr().err
 
 
+def test_annotations_of_other_scans_are_told(tmp_path, capfd):
+    """Scans that were renamed would lose their nodules in silence."""
+    raw = scans(tmp_path / "raw", 1)
+    (raw / "annotations.csv").write_text("seriesuid,coordX,coordY,coordZ,diameter_mm\n1.2.3,0,0,0,5\n1.2.4,0,0,0,5\n")
+    assert preprocess(raw, tmp_path / "out") == 0
+    assert "none of the 2 annotated series has the name of a scan here" in capfd.readouterr().out
+
+
 def test_only_the_wanted_subsets_are_prepared(tmp_path):
     """--subsets 1 leaves out the scans of subset0; a later run adds them."""
     raw, out = scans(tmp_path / "raw", 2), tmp_path / "out"
