@@ -35,6 +35,7 @@ SUBCOMMANDS = {  # name -> line in the overview; each lives in the module of thi
     "detect": "Find nodule candidates in scans and write them as a LUNA16 table.",
     "train-detector": "Train the nodule detector.",
     "froc": "Judge candidates against reference nodules: FROC and CPM by LUNA16's rule.",
+    "models": "List the bundled models, show what one says of itself, check one.",
 }
 GENERAL_FLAGS = ("--help", "-h", "--version")
 
