@@ -83,7 +83,7 @@ def summary(volume: Volume, marks: list[Candidate], nodules: list[ReferenceNodul
     match = compare(marks, nodules)
     lines = [
         f"{len(match.nodule_marks) - len(match.missed)} of {len(nodules)} nodules found, "
-        f"{len(match.missed)} missed, {len(match.false_marks)} other marks"
+        f"{len(match.missed)} missed; marks on none of them: {len(match.false_marks)}"
     ]
     for nodule, mark in zip(nodules, match.nodule_marks, strict=True):
         place = "({:.1f}, {:.1f}, {:.1f}) mm".format(*nodule.position_xyz_mm)

@@ -16,7 +16,7 @@ from napari_alnct.core.volume import Volume
 from napari_alnct.evaluation.matching import match_scan
 
 MOST_PANELS, COLUMNS = 12, 4
-RING_GAP_MM = 1.5  # between a finding's edge and its ring, so that the finding stays visible
+MARK_GAP_MM, NODULE_GAP_MM = 1.5, 4.0  # from a finding's edge to its ring: it stays visible, and so do both rings
 LUNG_WINDOW_HU = (-1350, 150)
 MARK_COLOUR, NODULE_COLOUR = "#e69f00", "#56b4e9"  # told apart by the colour-blind (Okabe and Ito)
 
@@ -49,7 +49,8 @@ def draw_sheet(volume: Volume, marks: Sequence[Candidate], nodules: Sequence[Ref
     """Draw slices through the known nodules and the strongest other marks, each with a ring around it."""
     match = compare(marks, nodules)
     titled = [(n.position_xyz_mm[2], f"nodule {n.diameter_mm:.1f} mm") for n in nodules]
-    titled += [(marks[i].position_xyz_mm[2], f"other mark, score {marks[i].score:.2f}") for i in match.false_marks]
+    kind = "other mark" if nodules else "mark"
+    titled += [(marks[i].position_xyz_mm[2], f"{kind}, score {marks[i].score:.2f}") for i in match.false_marks]
     titled = titled[:MOST_PANELS] or [(float(volume.geometry.index_to_world(middle_zyx(volume))[2]), "no mark")]
     rows = -(-len(titled) // COLUMNS)
     figure = Figure(figsize=(3.4 * COLUMNS, 3.6 * rows + 0.4), facecolor="black", layout="constrained")
@@ -57,7 +58,7 @@ def draw_sheet(volume: Volume, marks: Sequence[Candidate], nodules: Sequence[Ref
         panel = figure.add_subplot(rows, COLUMNS, number + 1)
         draw_slice(panel, volume, z_mm, marks, nodules)
         panel.set_title(title, color="white", fontsize=10)
-    figure.suptitle("Marks orange, known nodules blue", color="white")
+    figure.suptitle("Marks orange, known nodules blue" if nodules else "Marks", color="white")
     figure.savefig(path, dpi=90)
 
 
@@ -81,9 +82,9 @@ def draw_slice(
     panel.imshow(volume.hu[k], cmap="gray", vmin=low, vmax=high, extent=edges, interpolation="bilinear")
     panel.axis("off")
     slice_mm = z0 + k * grid.spacing_zyx_mm[0]
-    for findings, colour in ((nodules, NODULE_COLOUR), (marks, MARK_COLOUR)):
+    for findings, colour, gap_mm in ((nodules, NODULE_COLOUR, NODULE_GAP_MM), (marks, MARK_COLOUR, MARK_GAP_MM)):
         for finding in findings:
             x, y, z = finding.position_xyz_mm
             radius_mm = max(finding.diameter_mm / 2, grid.spacing_zyx_mm[0] / 2)
             if abs(z - slice_mm) <= radius_mm:
-                panel.add_patch(Circle((x, y), radius_mm + RING_GAP_MM, fill=False, edgecolor=colour, linewidth=1.2))
+                panel.add_patch(Circle((x, y), radius_mm + gap_mm, fill=False, edgecolor=colour, linewidth=1.2))
