@@ -136,7 +136,7 @@ def run() -> None:
     figures: dict[str, Any] = {
         "model": model.name,
         "sha256": detector.checkpoint.sha256,
-        "threshold": detector.recipe.default_threshold,
+        "threshold": detector.recipe.default_threshold(),
         "phantoms": phantom_figures(detector, options.scans, options.seed),
     }
     pack = Path(os.environ.get("ALNCT_DATA", "../shared/data"))

@@ -49,7 +49,7 @@ def run() -> None:
         case, places = scored.marks.case, scored.marks.peaks.positions_xyz_mm
         scores = 1 / (1 + np.exp(-(a * scored.first + b * scored.second + c)))
         matches.append(judge(case, places, scores))
-        is_shown = scores >= recipe.default_threshold
+        is_shown = scores >= recipe.default_threshold()
         shown = judge(case, places[is_shown], scores[is_shown])
         n_errors += len(shown.false_positives)
         diameters = scored.marks.peaks.diameters_mm[is_shown]
@@ -68,7 +68,7 @@ def run() -> None:
         "n_nodules": len(rows),
         "froc_sensitivity": [round(float(v), 4) for v in curve.sensitivity_at()],
         "cpm": round(curve.cpm, 4),
-        "default_threshold": recipe.default_threshold,
+        "default_threshold": recipe.default_threshold(),
         "found_at_default": len(hits),
         "false_marks_per_run_at_default": n_errors / len(matches),
         "median_centre_error_mm": float(np.median([r["centre_error_mm"] for r in hits])),

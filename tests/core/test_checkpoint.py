@@ -37,7 +37,8 @@ def test_a_model_comes_back_as_it_was_stored(model: Path) -> None:
     checkpoint = read_checkpoint(model)
     assert checkpoint.recipe.name == "tiny"
     assert checkpoint.recipe.detector == TINY
-    assert checkpoint.recipe.default_threshold == 0.3
+    assert checkpoint.recipe.default_threshold() == 0.3
+    assert checkpoint.recipe.default_threshold(second_look=False) == 0.4
     x = torch.randn(1, 1, 32, 32, 32)
     assert checkpoint.detector is not None
     with torch.inference_mode():

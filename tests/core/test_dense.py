@@ -90,7 +90,7 @@ def test_a_fault_that_is_not_about_memory_is_not_tried_again(runner: Runner, mon
 
 
 def test_the_share_done_rises_to_almost_one(runner: Runner) -> None:
-    """One call before each residual block, from 0 upwards."""
+    """One call before each convolution, from 0 upwards."""
     shares: list[float] = []
     score_map(runner, scan((32, 32, 32)), PREPARE, most_voxels=10**9, step=shares.append)
     assert len(shares) == runner.n_pulses

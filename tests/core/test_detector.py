@@ -48,6 +48,8 @@ def test_the_threshold_is_the_models_unless_given(detector: Detector, volume: Vo
     asked = detector.detect(volume, DetectionSettings(threshold=0.6))
     assert (default.threshold, asked.threshold) == (0.3, 0.6)
     assert default.candidates == asked.candidates
+    assert detector.threshold_for(DetectionSettings(second_look=False)) == 0.4
+    assert detector.threshold_for(DetectionSettings(), first_stage=True) == 0.4
     assert all(c.score >= 0.6 for c in asked.shown)
 
 
@@ -55,6 +57,7 @@ def test_the_second_look_changes_scores_not_places(detector: Detector, volume: V
     """Same places with and without; both networks' logits count."""
     seen: list[tuple[Candidate, ...]] = []
     both = detector.detect(volume, on_candidates=seen.append)
+    assert both.voxel_sha256 == volume.voxel_sha256
     alone = detector.detect(volume, DetectionSettings(second_look=False))
     places = [{c.position_xyz_mm for c in r} for r in (both.candidates, alone.candidates, seen[0])]
     assert places[0] == places[1] == places[2]

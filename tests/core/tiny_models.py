@@ -33,6 +33,10 @@ def tiny_classifier(seed: int = 1) -> ClassifierNetwork:
 def write_tiny_model(path: Path, *, with_classifier: bool = True) -> str:
     """Write a model file with untrained networks; give its SHA-256."""
     recipe = Recipe(
-        name="tiny", prepare=PREPARE, combine=(0.5, 0.5, 0.0), operating_points={"1": 0.3, "4": 0.1, "0.125": 0.9}
+        name="tiny",
+        prepare=PREPARE,
+        combine=(0.5, 0.5, 0.0),
+        operating_points={"1": 0.3, "4": 0.1, "0.125": 0.9},
+        first_stage_points={"1": 0.4},
     )
     return write_checkpoint(path, recipe, tiny_detector(), tiny_classifier() if with_classifier else None)

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from napari_alnct.core.checkpoint import read_recipe
 from napari_alnct.core.config import DetectionSettings, PrepareSettings
 from napari_alnct.core.errors import JobCancelled, ModelError
 from napari_alnct.data.phantom import PhantomScan
+from napari_alnct.models.catalogue import find_model
 from napari_alnct.plugin import _jobs
 
 
@@ -71,7 +73,9 @@ def test_detection_finds_nodules_of_the_phantom(phantom: PhantomScan) -> None:
     assert np.linalg.norm(centres - nodule.position_xyz_mm, axis=1).min() < nodule.diameter_mm / 2
     (first,) = recorder.partials
     assert isinstance(first, _jobs.FirstMarks)
-    assert first.threshold == done.result.threshold
+    recipe = read_recipe(find_model().path)
+    assert first.threshold == recipe.default_threshold(second_look=False)
+    assert done.result.threshold == recipe.default_threshold()
     fractions = [fraction for _, fraction in recorder.stages]
     assert fractions == sorted(fractions)
     assert done.result.device.startswith("cpu")

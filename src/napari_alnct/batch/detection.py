@@ -166,7 +166,7 @@ def write_run(
         "table": path.name,
         "holds_all_candidates": keep_all,
         "model": {"name": detector.name, "sha256": detector.checkpoint.sha256},
-        "threshold": detector.recipe.default_threshold if settings.threshold is None else settings.threshold,
+        "threshold": detector.threshold_for(settings),
         "operating_points": detector.recipe.operating_points,
         "settings": to_json(settings),
         "versions": _versions(),

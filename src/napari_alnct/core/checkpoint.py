@@ -55,6 +55,8 @@ class Recipe:
         Weights (detector logit, classifier logit, constant) of the final logit.
     first_stage_scale : tuple of 2 float
         Factor and constant of the final logit when there is no second look.
+    first_stage_points : dict of str to float
+        As `operating_points`, for scores without second look.
     operating_points : dict of str to float
         False marks per scan, as text, to threshold of the final score.
     training : dict
@@ -71,14 +73,25 @@ class Recipe:
     classifier: ClassifierNetSettings | None = None
     combine: tuple[float, float, float] = (1.0, 0.0, 0.0)
     first_stage_scale: tuple[float, float] = (1.0, 0.0)
+    first_stage_points: dict[str, float] = field(default_factory=dict)
     operating_points: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     self_test: dict[str, list[float]] = field(default_factory=dict)
 
-    @property
-    def default_threshold(self) -> float:
-        """Give the threshold of about one false mark per scan; 0.5 when the file stores none."""
-        return self.operating_points.get("1", 0.5)
+    def default_threshold(self, *, second_look: bool = True) -> float:
+        """Give the threshold of about one false mark per scan; 0.5 when the file stores none.
+
+        Parameters
+        ----------
+        second_look : bool
+            Whether the scores come from both stages; the first stage alone has its own scale.
+
+        Returns
+        -------
+        float
+        """
+        points = self.operating_points if second_look else self.first_stage_points
+        return points.get("1", 0.5)
 
 
 @dataclass(frozen=True, eq=False)

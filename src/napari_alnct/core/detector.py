@@ -106,6 +106,26 @@ class Detector:
         """Give false marks per scan -> threshold, as stored with the model."""
         return {float(rate): threshold for rate, threshold in self.recipe.operating_points.items()}
 
+    def threshold_for(self, settings: DetectionSettings, *, first_stage: bool = False) -> float:
+        """Give the lowest score shown.
+
+        Parameters
+        ----------
+        settings : DetectionSettings
+            Its own threshold wins.
+        first_stage : bool
+            For the first stage's candidates, before the second look.
+
+        Returns
+        -------
+        float
+            Else the model's point of about one false mark per scan, of the stage that scores.
+        """
+        if settings.threshold is not None:
+            return settings.threshold
+        second_look = settings.second_look and self._second is not None and not first_stage
+        return self.recipe.default_threshold(second_look=second_look)
+
     def _place(self, device: torch.device) -> None:
         """Put the networks on a device."""
         self.device = device
@@ -136,7 +156,7 @@ class Detector:
         progress : callable, optional
             Called with (stage, share of the whole done).
         is_cancelled : callable, optional
-            Asked between stages and before every network block.
+            Asked between stages and before every convolution.
         on_candidates : callable, optional
             Gets the first stage's candidates as soon as they are known.
 
@@ -173,9 +193,10 @@ class Detector:
         return CaseResult(
             series_uid=volume.series_uid,
             candidates=candidates,
-            threshold=self.recipe.default_threshold if settings.threshold is None else settings.threshold,
+            threshold=self.threshold_for(settings),
             model_name=self.name,
             model_sha256=self.checkpoint.sha256,
+            voxel_sha256=volume.voxel_sha256,
             device=f"{self.device} {str(self.dtype).removeprefix('torch.')}",
             seconds=clock.seconds,
             notes=tuple(notes),

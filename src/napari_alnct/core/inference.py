@@ -2,7 +2,7 @@
 
 A `Runner` owns one network. It folds batch normalisation into the convolutions,
 keeps weights channels-last, runs features in bfloat16 where the processor has
-it (heads always in float32), and calls a *pulse* before every residual block:
+it (heads always in float32), and calls a *pulse* before every convolution:
 that is where progress is counted and where a cancelled job stops.
 """
 
@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_alnct.core.config import Device, Precision
 from napari_alnct.core.errors import SettingsError
-from napari_alnct.core.network import ClassifierNetwork, ConvNorm, DetectorNetwork, ResidualBlock
+from napari_alnct.core.network import ClassifierNetwork, ConvNorm, DetectorNetwork
 
 Network = DetectorNetwork | ClassifierNetwork
 Pulse = Callable[[], None]
@@ -138,7 +138,7 @@ class Runner:
             body.append(self.network.merges)
         for module in body:
             module.to(dtype)
-        self.n_pulses = sum(isinstance(m, ResidualBlock) for m in self.network.modules())
+        self.n_pulses = sum(isinstance(m, ConvNorm) for m in self.network.modules())
 
     def run(self, x: Tensor, pulse: Pulse | None = None) -> Tensor:
         """Give the network's output as float32 on the CPU.
@@ -148,7 +148,7 @@ class Runner:
         x : Tensor, shape (B, 1, D, H, W)
             Scaled HU, float32.
         pulse : callable, optional
-            Called before every residual block; what it raises stops the run.
+            Called before every convolution; what it raises stops the run.
 
         Returns
         -------
@@ -161,7 +161,7 @@ class Runner:
 
 @contextmanager
 def pulsing(network: nn.Module, pulse: Pulse | None) -> Iterator[None]:
-    """Call a function before every residual block while the context lasts.
+    """Call a function before every convolution while the context lasts.
 
     Parameters
     ----------
@@ -174,8 +174,8 @@ def pulsing(network: nn.Module, pulse: Pulse | None) -> Iterator[None]:
     ------
     None
     """
-    blocks = [m for m in network.modules() if isinstance(m, ResidualBlock)] if pulse else []
-    handles = [block.register_forward_pre_hook(lambda *_: pulse()) for block in blocks if pulse]
+    layers = [m for m in network.modules() if isinstance(m, ConvNorm)] if pulse else []
+    handles = [layer.register_forward_pre_hook(lambda *_: pulse()) for layer in layers if pulse]
     try:
         yield
     finally:

@@ -177,7 +177,7 @@ def detect_nodules(reporter: JobReporter, volume: Volume, model: str, settings: 
     with _alone(reporter):
         detector = _load_detector(file, file.path.stat().st_mtime_ns, settings.device, settings.precision)
         device = detector.device
-        threshold = detector.recipe.default_threshold if settings.threshold is None else settings.threshold
+        threshold = detector.threshold_for(settings, first_stage=True)
         result = detector.detect(
             volume,
             settings,

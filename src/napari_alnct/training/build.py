@@ -120,6 +120,7 @@ def build_model(settings: BuildSettings, pack: Path | None, folder: Path, log: L
         combine=calibration.combine,
         first_stage_scale=calibration.first_stage_scale,
         operating_points=calibration.operating_points,
+        first_stage_points=calibration.first_stage_points,
         training=_record(settings, materials, calibration.results, device),
     )
     path = folder / f"{settings.name}.safetensors"

@@ -47,12 +47,14 @@ class Calibration:
 
     ``combine``: detector weight, classifier weight, constant; ``first_stage_scale``:
     factor and constant without second look; ``operating_points``: false marks per
-    scan, as text, to threshold; ``results``: the figures for the model card.
+    scan, as text, to threshold; ``first_stage_points``: the same without second
+    look; ``results``: the figures for the model card.
     """
 
     combine: tuple[float, float, float]
     first_stage_scale: tuple[float, float]
     operating_points: dict[str, float]
+    first_stage_points: dict[str, float]
     results: dict[str, Any]
 
 
@@ -130,21 +132,24 @@ def calibrate(scored: Sequence[ScoredMarks]) -> Calibration:
     combine = (float(joint[0]), float(joint[1]), float(joint[2]))
     scores = [_sigmoid(combine[0] * s.first + combine[1] * s.second + combine[2]) for s in scored]
     curve = _curve(scored, scores)
-    results = {
-        "all": summary(curve),
-        "first stage alone": summary(_curve(scored, [_sigmoid(s.first) for s in scored])),
-    }
+    first_curve = _curve(scored, [_sigmoid(alone[0] * s.first + alone[1]) for s in scored])
+    results = {"all": summary(curve), "first stage alone": summary(first_curve)}
     for name, synthetic in (("real scans, inserted nodules", False), ("phantoms", True)):
         part = [i for i, s in enumerate(scored) if s.marks.case.is_synthetic == synthetic]
         if part:
             results[name] = summary(_curve([scored[i] for i in part], [scores[i] for i in part]))
-    points = {f"{rate:g}": curve.threshold_at(rate) for rate in FP_RATES}
     return Calibration(
         combine=combine,
         first_stage_scale=(float(alone[0]), float(alone[1])),
-        operating_points={rate: float(np.clip(value, 0.0, 1.0)) for rate, value in points.items()},
+        operating_points=_points(curve),
+        first_stage_points=_points(first_curve),
         results=results,
     )
+
+
+def _points(curve: FrocCurve) -> dict[str, float]:
+    """Give the thresholds at the seven official rates."""
+    return {f"{rate:g}": float(np.clip(curve.threshold_at(rate), 0.0, 1.0)) for rate in FP_RATES}
 
 
 def summary(curve: FrocCurve) -> dict[str, Any]:
