@@ -208,6 +208,18 @@ def test_annotations_go_to_the_open_scan_of_their_series(
     assert np.allclose(layer.data_to_world(layer.data[0]), CENTRE_XYZ_MM[::-1])
 
 
+@pytest.mark.parametrize(
+    ("name", "title"), [("annotations.csv", "Reference nodules"), ("annotations_excluded.csv", "Excluded findings")]
+)
+def test_excluded_findings_are_not_called_nodules(
+    tmp_path: Path, open_viewer: ViewerModel, name: str, title: str
+) -> None:
+    """LUNA16's table of findings that are neither nodule nor error is named as such in the layer list."""
+    write_annotations(tmp_path / name, [nodule("s1")])
+    ((_, attributes, _),) = read(tmp_path / name)
+    assert attributes["name"].startswith(f"{title} ")
+
+
 def test_candidates_with_scores_become_marks(
     ball: Callable[..., Volume], tmp_path: Path, open_viewer: ViewerModel
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.layers import Layer
 
 from napari_alnct.core.config import DetectionSettings
 from napari_alnct.core.errors import JobCancelled, ModelError
@@ -16,7 +17,7 @@ from napari_alnct.core.findings import Candidate, CaseResult
 from napari_alnct.core.volume import Volume
 from napari_alnct.data.phantom import PhantomScan
 from napari_alnct.plugin import _jobs
-from napari_alnct.plugin._compat import camera_of
+from napari_alnct.plugin._compat import camera_of, grid_of
 from napari_alnct.plugin._layers import MARKS, ct_layer, is_kind, marks_layer, points_xyz_mm
 from napari_alnct.plugin._panel import NO_SCAN, NOTICE
 from napari_alnct.plugin._viewport import add_quietly, jump_to
@@ -444,3 +445,54 @@ def test_settings_of_the_user_are_left_alone(viewer: Any, settings_folder: Path)
     from napari.settings import get_settings
 
     assert Path(get_settings().config_path).parent == settings_folder
+
+
+# -- several scans ---------------------------------------------------------------------------
+
+
+def test_the_scan_opened_last_is_read_alone(viewer: Any, detected: Any, ball: Callable[..., Volume]) -> None:
+    """A second scan is chosen and seen without the first one's images and marks; going back brings those again."""
+    first, marks = viewer.layers[0], marks_of(viewer)[-1]
+    hidden = add_quietly(viewer, marks_layer((), series_uid="x", volume=detected.volume))
+    hidden.visible = False
+    second = open_scan(viewer, ball(series_uid="other"))
+    assert detected.scan_box.currentIndex() == 1
+    assert [layer.visible for layer in (first, marks, hidden, second)] == [False, False, False, True]
+    detected.scan_box.setCurrentIndex(0)
+    assert [layer.visible for layer in (first, marks, hidden, second)] == [True, True, False, False]
+
+
+def test_grid_mode_shows_scans_side_by_side(viewer: Any, detected: Any, ball: Callable[..., Volume]) -> None:
+    """In grid mode opening another scan hides nothing."""
+    grid_of(viewer).enabled = True
+    open_scan(viewer, ball(series_uid="other"))
+    assert all(layer.visible for layer in viewer.layers)
+
+
+def test_marks_of_a_running_search_never_lie_on_another_scan(
+    viewer: Any, qtbot: Any, ball: Callable[..., Volume], fake: FakeDetection
+) -> None:
+    """When another scan is opened while one is searched, the searched one comes back with its marks."""
+    first = open_scan(viewer, ball())
+    widget = open_widget(viewer, "Detect nodules")
+    widget.run_button.click()
+    assert fake.found_first.wait(WAIT_MS / 1000)
+    second = open_scan(viewer, ball(series_uid="other"))
+    assert widget.volume is first.metadata["alnct_volume"]
+    fake.go_on.set()
+    wait_for_job(qtbot, widget)
+    assert (first.visible, second.visible, marks_of(viewer)[-1].visible) == (True, False, True)
+
+
+def test_no_dot_on_slices_without_marks(make_napari_viewer: Any) -> None:
+    """A layer whose marks are elsewhere changes no pixel: napari's stand-in for no point, at (0, 0), is not drawn."""
+    viewer = make_napari_viewer(show=True)
+    viewer.add_image(np.ones((9, 9, 9)), contrast_limits=(0, 1), translate=(-4, -4, -4), axis_labels=("z", "y", "x"))
+    before = viewer.screenshot(canvas_only=True, flash=False)
+    far = Candidate(position_xyz_mm=(0.0, 0.0, 90.0), score=1.0, diameter_mm=4.0)
+    layer = Layer.create(*marks_layer((far,), series_uid="x"))
+    viewer.add_layer(layer)
+    viewer.dims.set_point(0, 0.0)
+    camera_of(viewer).center = (0.0, 0.0, 0.0)
+    assert before.min(axis=2).max() == 255  # white, where a dot would be dark
+    assert np.array_equal(viewer.screenshot(canvas_only=True, flash=False), before)

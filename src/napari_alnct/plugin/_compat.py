@@ -55,3 +55,21 @@ def warn(text: str) -> None:
     from napari.utils.notifications import show_warning
 
     show_warning(text)
+
+
+def grid_of(viewer: ViewerModel) -> Any:
+    """Give the grid mode of a viewer.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        Any viewer.
+
+    Returns
+    -------
+    napari.components.grid.GridCanvas
+        ``viewer.canvas.grid`` since napari 0.9, ``viewer.grid`` before; ``enabled`` tells whether
+        layers stand side by side.
+    """
+    grid = getattr(getattr(viewer, "canvas", None), "grid", None)
+    return viewer.grid if grid is None else grid

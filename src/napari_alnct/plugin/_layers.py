@@ -31,11 +31,13 @@ KIND_KEY = "alnct_kind"  # one of the kinds below
 RESULT_KEY = "alnct_result"  # the CaseResult behind a layer of marks
 SERIES_KEY = "alnct_series_uid"  # series of a layer of points, for its CSV
 THRESHOLD_KEY = "alnct_threshold"  # lowest score shown when the marks were made
+AWAY_KEY = "alnct_away"  # true while a layer is hidden because another scan is read
 POINTS_KEY = "alnct_operating_points"  # of the model: marks per scan that are not nodules -> threshold
 CT, RESAMPLED, LUNGS, MARKS, REFERENCE = "ct", "resampled", "lungs", "marks", "reference"
 
 LUNG_WINDOW_HU = (-1350.0, 150.0)  # width 1500, level -600
 MARK_UNIT_MM = 100.0  # so every sphere up to this diameter is found from each slice that it crosses
+MOST_PIXELS = 10_000  # napari's own limit of a ring on the screen
 RING_MM = 0.8  # width of the line, half of it on either side of the sphere's surface
 UNKNOWN_DIAMETER_MM = 8.0  # ring of a mark that came without a diameter
 ADDED = {"id": 0, "score": 1.0, "status": "added", "kind": "", "diameter_mm": NO_DIAMETER_MM}  # of a mark set by hand
@@ -221,7 +223,13 @@ def marks_layer(
     return data, attributes, kind
 
 
-def reference_layer(nodules: Sequence[ReferenceNodule], *, series_uid: str, volume: Volume | None = None) -> LayerData:
+def reference_layer(
+    nodules: Sequence[ReferenceNodule],
+    *,
+    series_uid: str,
+    volume: Volume | None = None,
+    title: str = "Reference nodules",
+) -> LayerData:
     """Give reference nodules as a points layer of hollow rings.
 
     Parameters
@@ -232,6 +240,8 @@ def reference_layer(nodules: Sequence[ReferenceNodule], *, series_uid: str, volu
         Series that they lie in.
     volume : Volume, optional
         The scan, when it is open.
+    title : str, optional
+        What the layer is called, before the short id of the series.
 
     Returns
     -------
@@ -240,7 +250,7 @@ def reference_layer(nodules: Sequence[ReferenceNodule], *, series_uid: str, volu
     """
     features = {"kind": np.array([nodule.kind for nodule in nodules], dtype=object)}
     data, attributes, layer_type = _rings(nodules, features, REFERENCE_COLOUR, volume)
-    attributes["name"] = f"Reference nodules {short_id(series_uid)}"
+    attributes["name"] = f"{title} {short_id(series_uid)}"
     attributes["metadata"] = {KIND_KEY: REFERENCE, SERIES_KEY: series_uid, VOLUME_KEY: volume}
     return data, attributes, layer_type
 
@@ -267,6 +277,7 @@ def _rings(
         "border_color": colour,
         "border_width": RING_MM / MARK_UNIT_MM,
         "border_width_is_relative": False,
+        "canvas_size_limits": (0, MOST_PIXELS),  # from 0: else napari leaves a dot at (0, 0) on slices without marks
         "projection_mode": SPHERE_PROJECTION,
     }
     return centres[:, ::-1] / MARK_UNIT_MM, attributes, "points"

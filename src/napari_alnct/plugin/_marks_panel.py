@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 WIDEST = "Diameter (mm)"
 COLUMNS = ("Mark", "Score", WIDEST, "Slice")
+SLICE_TIP = (
+    "Slice of the scan, the lowest is 0. The number beside the slider is the same while nothing but this scan is open: "
+    "other scans and the resampled one change its steps."
+)
 ROUNDING = 1e-6  # a mark exactly at the threshold stays when the slider rounds
 
 
@@ -134,6 +138,7 @@ def _make_table() -> QTableWidget:
     header = table.horizontalHeader()
     header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
     header.setSectionResizeMode(COLUMNS.index(WIDEST), QHeaderView.ResizeMode.ResizeToContents)
+    table.horizontalHeaderItem(COLUMNS.index("Slice")).setToolTip(SLICE_TIP)
     table.setToolTip("Choose a mark to see it; the arrow keys go through the list.")
     table.setMinimumHeight(120)
     return table

@@ -6,18 +6,31 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_alnct.core.volume import Volume
-from napari_alnct.plugin._layers import ct_volumes
-from napari_alnct.plugin._viewport import keep_upright
+from napari_alnct.plugin._layers import CT, ct_volumes, is_kind, volume_of
+from napari_alnct.plugin._viewport import bring_forward, keep_upright
 from napari_alnct.plugin._worker import Job, start_job
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 NOTICE = "Research software. Not a medical device, not for diagnosis or treatment."
-NO_SCAN = "Open a chest CT first: File > Open, or File > Open Sample."
+NO_SCAN = (
+    "Open a chest CT first: File > Open, or File > Open Sample. When napari asks for a reader, choose "
+    "ALNCT lung nodules: an image from another one has no place in the patient and cannot be searched."
+)
 PROGRESS_STEPS = 1000
 MINIMUM_WIDTH = 300  # pixels: no label is cut off
 
@@ -38,6 +51,7 @@ class ScanPanel(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self.viewer = viewer
         self.job: Job | None = None
         self._job_volume: Volume | None = None
+        self._read_volume: Volume | None = None  # chosen last
         self.scan_box = QComboBox(toolTip="The open scan to work on.")
         self.scan_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.form = QFormLayout(rowWrapPolicy=QFormLayout.RowWrapPolicy.WrapLongRows)
@@ -131,6 +145,7 @@ class ScanPanel(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
 
     def _on_found(self, value: Any) -> None:
         if self._job_volume is not None:
+            bring_forward(self.viewer, self._job_volume)
             self.show_partial(self._job_volume, value)
 
     def _on_done(self, value: Any) -> None:
@@ -138,6 +153,7 @@ class ScanPanel(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self._set_running(False)
         self.message.setText("")
         if volume is not None:
+            bring_forward(self.viewer, volume)
             self.show_done(volume, value)
 
     def _on_failed(self, error: Exception) -> None:
@@ -193,6 +209,8 @@ class ScanPanel(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         chosen, volumes = self.volume, ct_volumes(self.viewer.layers)
         if self.job is not None and not any(volume is self._job_volume for _, volume in volumes):
             self.cancel()  # its scan was closed
+        if self.job is None and getattr(event, "type", "") == "inserted" and is_kind(event.value, CT):
+            chosen = volume_of(event.value)  # the scan that was opened last is the one to read
         self.scan_box.blockSignals(True)
         self.scan_box.clear()
         for name, volume in volumes:
@@ -209,10 +227,14 @@ class ScanPanel(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
             self.message.setText(NO_SCAN)
         elif self.message.text() == NO_SCAN:
             self.message.setText("")
+        if volume is not None and volume is not self._read_volume:
+            bring_forward(self.viewer, volume)
+        self._read_volume = volume
         self.show_scan(volume)
 
 
 def _text_label(text: str = "") -> QLabel:
     label = QLabel(text, wordWrap=True)
+    label.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)  # free space goes to the results
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label

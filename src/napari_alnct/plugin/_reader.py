@@ -97,7 +97,8 @@ def read_table(path: Path) -> list[LayerData]:
         candidates = _chosen(path, read_candidates(path), open_scans)
         return [marks_layer(rows, series_uid=uid, volume=volume) for uid, volume, rows in candidates]
     nodules = _chosen(path, [(nodule.series_uid, nodule) for nodule in read_annotations(path)], open_scans)
-    return [reference_layer(rows, series_uid=uid, volume=volume) for uid, volume, rows in nodules]
+    title = "Excluded findings" if "excluded" in path.stem.lower() else "Reference nodules"  # LUNA16's file names
+    return [reference_layer(rows, series_uid=uid, volume=volume, title=title) for uid, volume, rows in nodules]
 
 
 def _chosen(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from napari_alnct.core.geometry import Triple
 from napari_alnct.core.volume import Volume
-from napari_alnct.plugin._compat import camera_of
+from napari_alnct.plugin._compat import camera_of, grid_of
 from napari_alnct.plugin._layers import (
+    AWAY_KEY,
     CT,
     MARK_UNIT_MM,
     MARKS,
@@ -19,6 +20,7 @@ from napari_alnct.plugin._layers import (
     LayerData,
     is_kind,
     layers_of,
+    volume_of,
 )
 
 if TYPE_CHECKING:
@@ -136,3 +138,28 @@ def hide_earlier(viewer: ViewerModel, volume: Volume, *kinds: str) -> None:
     """
     for layer in layers_of(viewer.layers, volume, *kinds):
         layer.visible = False
+
+
+def bring_forward(viewer: ViewerModel, volume: Volume) -> None:
+    """Show one scan with its masks and marks, and hide those of the other scans, until they are chosen again.
+
+    Scans share the world: marks of one patient would lie on the images of another. In grid mode, where
+    scans stand side by side, nothing is changed.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        Any viewer.
+    volume : Volume
+        The scan to see.
+    """
+    if grid_of(viewer).enabled:
+        return
+    for layer in viewer.layers:
+        owner = volume_of(layer)
+        if owner is volume:
+            if layer.metadata.pop(AWAY_KEY, False) or is_kind(layer, CT):
+                layer.visible = True
+        elif owner is not None and layer.visible:
+            layer.visible = False
+            layer.metadata[AWAY_KEY] = True
