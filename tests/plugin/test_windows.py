@@ -484,6 +484,33 @@ def test_marks_of_a_running_search_never_lie_on_another_scan(
     assert (first.visible, second.visible, marks_of(viewer)[-1].visible) == (True, False, True)
 
 
+def test_tables_of_a_hidden_scan_stay_hidden(viewer: Any, detected: Any, ball: Callable[..., Volume]) -> None:
+    """Marks that are opened for a scan that is not read are hidden with it, and come with it."""
+    second = open_scan(viewer, ball(series_uid="other"))
+    detected.scan_box.setCurrentIndex(0)
+    other = viewer.add_layer(Layer.create(*marks_layer((), series_uid="other", volume=second.metadata["alnct_volume"])))
+    assert (other.visible, marks_of(viewer)[0].visible) == (False, True)
+    detected.scan_box.setCurrentIndex(1)
+    assert (other.visible, marks_of(viewer)[0].visible) == (True, False)
+
+
+def test_a_new_widget_takes_the_scan_that_is_seen(viewer: Any, detected: Any, ball: Callable[..., Volume]) -> None:
+    """A widget that is opened later starts with the scan on the screen, not with the last one."""
+    open_scan(viewer, ball(series_uid="other"))
+    detected.scan_box.setCurrentIndex(0)
+    assert open_widget(viewer, "Preprocess CT").volume is detected.volume
+
+
+@pytest.mark.parametrize("name", ["Detect nodules", "Preprocess CT"])
+def test_the_notice_stands_at_the_bottom(viewer: Any, qtbot: Any, name: str) -> None:
+    """No free space lies below the notice."""
+    widget = open_widget(viewer, name)
+    viewer.window._qt_window.resize(1200, 900)
+    viewer.window._qt_window.show()
+    (notice,) = [label for label in widget.findChildren(type(widget.message)) if label.text() == NOTICE]
+    qtbot.waitUntil(lambda: widget.height() - notice.geometry().bottom() < 30, timeout=5000)
+
+
 def test_no_dot_on_slices_without_marks(make_napari_viewer: Any) -> None:
     """A layer whose marks are elsewhere changes no pixel: napari's stand-in for no point, at (0, 0), is not drawn."""
     viewer = make_napari_viewer(show=True)

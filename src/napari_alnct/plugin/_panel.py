@@ -62,6 +62,7 @@ class ScanPanel(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self.message = _text_label()
         self.results = QVBoxLayout()
         self.setMinimumWidth(MINIMUM_WIDTH)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)  # else napari adds room below
         self._lay_out()
         self.run_button.clicked.connect(self.run)
         self.cancel_button.clicked.connect(self.cancel)
@@ -209,16 +210,30 @@ class ScanPanel(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         chosen, volumes = self.volume, ct_volumes(self.viewer.layers)
         if self.job is not None and not any(volume is self._job_volume for _, volume in volumes):
             self.cancel()  # its scan was closed
-        if self.job is None and getattr(event, "type", "") == "inserted" and is_kind(event.value, CT):
-            chosen = volume_of(event.value)  # the scan that was opened last is the one to read
+        if getattr(event, "type", "") == "inserted":
+            chosen = self._after_opening(event.value, chosen)
         self.scan_box.blockSignals(True)
         self.scan_box.clear()
         for name, volume in volumes:
             self.scan_box.addItem(name, volume)
-        index = next((k for k, (_, volume) in enumerate(volumes) if volume is chosen), len(volumes) - 1)
+        index = next((k for k, (_, volume) in enumerate(volumes) if volume is chosen), self._front(volumes))
         self.scan_box.setCurrentIndex(index)
         self.scan_box.blockSignals(False)
         self._on_scan_chosen()
+
+    def _after_opening(self, layer: Any, chosen: Volume | None) -> Volume | None:
+        """Give the scan to read now: the one opened last; hide what belongs to a scan that is not read."""
+        if is_kind(layer, CT):
+            return chosen if self.job is not None else volume_of(layer)
+        if chosen is not None:
+            bring_forward(self.viewer, chosen)
+        return chosen
+
+    def _front(self, volumes: list[tuple[str, Volume]]) -> int:
+        """Give the index of the scan that is seen, the last one when all or none are; -1 without a scan."""
+        seen = [volume_of(layer) for layer in self.viewer.layers if is_kind(layer, CT) and layer.visible]
+        indices = [k for k, (_, volume) in enumerate(volumes) if any(volume is other for other in seen)]
+        return indices[-1] if indices else len(volumes) - 1
 
     def _on_scan_chosen(self, index: int = 0) -> None:
         volume = self.volume
