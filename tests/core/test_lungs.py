@@ -139,6 +139,14 @@ def test_stomach_gas_below_the_lungs_is_left_out():
     assert not segment_lungs(volume).holds([[50.0, -20.0, -104.0]]).any()
 
 
+def test_gas_that_touches_a_lung_is_left_out_too():
+    """Stomach gas whose wall the grid does not show: not lung, while the lung beside it stays."""
+    volume = chest(balls=[((65.0, 0.0, -88.0), 18.0, -1000)])
+    lungs = segment_lungs(volume)
+    assert not lungs.holds([[65.0, 0.0, -95.0]]).any()
+    assert lungs.holds([[65.0, 0.0, -50.0], [65.0, 0.0, 0.0], [-65.0, 0.0, -70.0]]).all()
+
+
 @pytest.mark.parametrize("value", [-1000, -3024, 0, 40])
 def test_a_scan_without_lungs_is_refused_in_one_sentence(value):
     """Air, padding or water alone has no lungs; the error says what to check."""

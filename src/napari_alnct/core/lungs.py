@@ -33,6 +33,9 @@ SHELL_MM = 4.0  # half of the thickness up to which tissue counts as clothing or
 CLOSING_MM = 10.0
 SMALLEST_LUNGS_ML = 60.0
 GAS_HU = -940.0  # median of gas in the bowel or the windpipe, partial volume included
+GAS_CORE_HU = -960.0  # inside of gas on this grid
+LOW_GAS_PART = 0.4  # gas that touches a lung is looked for below this share of the height
+LEAST_GAS_ML = 1.0  # of its core
 LOWEST_PART = 0.15  # bowel gas lies lower than this share of the height of the lungs
 AIRWAY_AREA_MM2 = 900.0  # cross-section; the windpipe has 150-500 mm2
 AIRWAY_LENGTH_MM = 25.0
@@ -149,11 +152,27 @@ def surrounded(tissue: Mask, grid: Geometry) -> Mask:
 
 def _lungs_in(air: Mask, hu: NDArray[np.float32], grid: Geometry) -> Mask:
     """Keep the lungs among enclosed air, then close and fill them."""
-    airway = _airway(air, hu, grid)
-    lungs = _lung_parts(air & ~airway, hu, grid)
-    closed = fill_cavities(close_ball(lungs, CLOSING_MM, grid.spacing_zyx_mm))
+    airway, gas = _airway(air, hu, grid), _low_gas(air, hu, grid)
+    lungs = _lung_parts(air & ~airway & ~gas, hu, grid)
+    closed = fill_cavities(close_ball(lungs, CLOSING_MM, grid.spacing_zyx_mm)) & ~gas
     rim = dilate_ball(airway, GRID_MM * 1.5, grid.spacing_zyx_mm)
     return lungs | (closed & ~rim)
+
+
+def _low_gas(air: Mask, hu: NDArray[np.float32], grid: Geometry) -> Mask:
+    """Gas below the diaphragm that touches a lung on this grid: thick, empty, low in the air of the body.
+
+    A bulla in a lower lobe goes too; there is nothing to find in it, and its wall is within any margin.
+    """
+    heights = np.flatnonzero(air.any(axis=(1, 2)))
+    empty = air & (hu < GAS_CORE_HU)
+    empty[round(heights[0] + LOW_GAS_PART * (heights[-1] - heights[0])) :] = False
+    core = ~dilate_ball(~empty, SHELL_MM, grid.spacing_zyx_mm)
+    labels, _ = ndimage.label(core)
+    volumes_ml = np.bincount(labels.ravel()) * float(np.prod(grid.spacing_zyx_mm)) / 1000
+    is_large = volumes_ml > LEAST_GAS_ML
+    is_large[0] = False
+    return air & dilate_ball(is_large[labels], 2 * SHELL_MM, grid.spacing_zyx_mm)
 
 
 def _airway(air: Mask, hu: NDArray[np.float32], grid: Geometry) -> Mask:
