@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from napari_alnct.core.boxes import merge_close
 from napari_alnct.core.checkpoint import Checkpoint, read_checkpoint
-from napari_alnct.core.config import DetectionSettings, Device, Precision
+from napari_alnct.core.config import DetectionSettings, Device, Precision, PrepareSettings
 from napari_alnct.core.dense import Peaks, find_peaks, score_map
 from napari_alnct.core.errors import JobCancelled, ModelError
 from napari_alnct.core.findings import Candidate, CaseResult
@@ -223,16 +223,11 @@ class Detector:
         """Give the classifier's logit of each peak."""
         assert self._second is not None
         assert self.recipe.classifier is not None
+        edge = self.recipe.classifier.patch_vox
         centres = np.rint(scan.geometry.world_to_index(peaks.positions_xyz_mm)).astype(int)
-        edge, prepare_settings = self.recipe.classifier.patch_vox, self.recipe.prepare
-        logits = []
-        for first in range(0, len(centres), SECOND_LOOK_BATCH):
-            clock.step(first / len(centres))
-            part = centres[first : first + SECOND_LOOK_BATCH]
-            patches = torch.from_numpy(np.stack([cut_cube(scan.hu, c, edge, prepare_settings.low_hu) for c in part]))
-            x = scale_hu(patches, prepare_settings.low_hu, prepare_settings.high_hu)
-            logits.append(self._second.run(x.unsqueeze(1), clock.check).double().numpy())
-        return np.concatenate(logits) if logits else np.zeros(0)
+        return second_look_logits(
+            self._second, scan.hu, centres, edge, self.recipe.prepare, step=clock.step, pulse=clock.check
+        )
 
     def _final_logits(self, first: FloatArray, second: FloatArray | None) -> FloatArray:
         """Give the combined logits; without second look the first stage stands alone."""
@@ -253,6 +248,50 @@ class Detector:
             )
             for i, p in zip(order, peaks.positions_xyz_mm[order], strict=True)
         )
+
+
+def second_look_logits(
+    runner: Runner,
+    hu: NDArray[np.int16],
+    centres_zyx: NDArray[np.int_],
+    edge: int,
+    settings: PrepareSettings,
+    *,
+    step: Callable[[float], None] | None = None,
+    pulse: Callable[[], None] | None = None,
+) -> FloatArray:
+    """Give the classifier's logit of each mark; detection and calibration score with this alone.
+
+    Parameters
+    ----------
+    runner : Runner
+        Of a classifier network.
+    hu : ndarray of int16, shape (z, y, x)
+        Prepared scan.
+    centres_zyx : ndarray of int, shape (N, 3)
+        Middle voxels of the cubes.
+    edge : int
+        Voxels along each axis of a cube.
+    settings : PrepareSettings
+        Its window is the network's.
+    step : callable, optional
+        Called with the share done before every batch; may raise to stop.
+    pulse : callable, optional
+        Called before every convolution; may raise to stop.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+    """
+    logits = [np.zeros(0)]
+    for first in range(0, len(centres_zyx), SECOND_LOOK_BATCH):
+        if step:
+            step(first / len(centres_zyx))
+        part = centres_zyx[first : first + SECOND_LOOK_BATCH]
+        cubes = torch.from_numpy(np.stack([cut_cube(hu, centre, edge, settings.low_hu) for centre in part]))
+        x = scale_hu(cubes, settings.low_hu, settings.high_hu).unsqueeze(1)
+        logits.append(runner.run(x, pulse).double().numpy())
+    return np.concatenate(logits)
 
 
 def cut_cube(hu: NDArray[np.int16], centre_zyx: NDArray[np.int_], edge: int, fill_hu: float) -> NDArray[np.int16]:

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from napari_alnct.core.config import PrepareSettings
-from napari_alnct.core.detector import cut_cube
+from napari_alnct.core.detector import second_look_logits
 from napari_alnct.core.errors import ModelError
 from napari_alnct.core.inference import Runner
-from napari_alnct.core.network import scale_hu
 from napari_alnct.evaluation.froc import FP_RATES, FrocCurve, froc_curve
 from napari_alnct.training.marks import CaseMarks, find_marks, judge, with_donors
 from napari_alnct.training.materials import Log, Materials, build_prepare_settings
@@ -86,21 +83,11 @@ def score_held_out(
             donors = () if case.is_synthetic else materials.held_donors
             host = with_donors(case, donors, N_DONORS, settings.crops.round_hu, 7000 + 100 * number + turn)
             marks = find_marks(first, host, prepare)
-            logits = classify(second, marks, prepare, settings.classifier.patch_vox)
+            edge = settings.classifier.patch_vox
+            logits = second_look_logits(second, host.hu, marks.index_zyx, edge, prepare)
             scored.append(ScoredMarks(marks, marks.peaks.logits, logits))
         log(f"held out {case.name}: {len(scored[-1].first)} marks, {len(host.diameters_mm)} nodules in the last turn")
     return scored
-
-
-def classify(runner: Runner, marks: CaseMarks, prepare: PrepareSettings, edge: int) -> FloatArray:
-    """Give the classifier's logit of each mark, shape (N,)."""
-    out = []
-    index = marks.index_zyx
-    for start in range(0, len(index), 16):
-        cubes = np.stack([cut_cube(marks.case.hu, c, edge, prepare.low_hu) for c in index[start : start + 16]])
-        x = scale_hu(torch.from_numpy(cubes), prepare.low_hu, prepare.high_hu)
-        out.append(runner.run(x.unsqueeze(1)).double().numpy())
-    return np.concatenate(out) if out else np.zeros(0)
 
 
 def calibrate(scored: Sequence[ScoredMarks]) -> Calibration:
