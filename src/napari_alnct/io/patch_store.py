@@ -48,8 +48,8 @@ class PatchRow:
     label : int
         1 = nodule in the middle, 0 = none.
     kind : str
-        ``nodule``, or one of `NEGATIVE_KINDS`: ``lung`` (random lung), ``vessel``, ``candidate`` (from a table of candidates) or
-        ``mined`` (false mark of a model).
+        ``nodule``, or one of `NEGATIVE_KINDS`: ``lung`` (random lung), ``vessel``, ``candidate`` (from a
+        table of candidates) or ``mined`` (false mark of a model).
     centre_zyx_vox : tuple of int
         Voxel of the prepared scan that the patch is centred on (`cube_around`).
     position_xyz_mm : tuple of float
