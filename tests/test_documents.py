@@ -1,0 +1,63 @@
+"""Every command line that the documents show is one that the program takes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from cyclopts import CycloptsError
+
+from napari_alnct.cli.app import NAME, make_app
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.md")])
+BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def command_lines(text: str) -> list[list[str]]:
+    """Give the words of every line of the program in the code blocks of a document.
+
+    Parameters
+    ----------
+    text : str
+        Markdown.
+
+    Returns
+    -------
+    list of list of str
+        Without the program's name; comments removed, continued lines joined.
+    """
+    found = []
+    for block in BLOCK.findall(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.strip().removeprefix("$ "), comments=True)
+            if words[:1] == [NAME]:
+                found.append(words[1:])
+            elif "napari_alnct.cli.app" in words:
+                found.append(words[words.index("napari_alnct.cli.app") + 1 :])
+    return found
+
+
+def shown() -> list[tuple[str, list[str]]]:
+    return [(path.name, words) for path in DOCUMENTS for words in command_lines(path.read_text(encoding="utf-8"))]
+
+
+def test_the_finder_sees_continued_and_commented_lines() -> None:
+    """A hand-worked document gives its two lines."""
+    text = "x\n```bash\n$ napari-alnct-train info a.mhd  # note\nls\nnapari-alnct-train froc --a \\\n    'b c'\n```\n"
+    assert command_lines(text) == [["info", "a.mhd"], ["froc", "--a", "b c"]]
+
+
+@pytest.mark.parametrize(("document", "words"), shown(), ids=lambda value: str(value)[:60])
+def test_shown_command_lines_are_understood(document: str, words: list[str]) -> None:
+    """The parser takes the subcommand, each option and each value; nothing is run."""
+    if "--help" in words or "--version" in words:
+        words = [word for word in words if word not in ("--help", "--version")]
+        assert not words or words[0] in make_app()
+        return
+    try:
+        make_app(words[0]).parse_args(words)
+    except CycloptsError as error:
+        pytest.fail(f"{document}: {' '.join(words)}: {error}")
