@@ -31,8 +31,8 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--scans", "0"], ["--seed", "-1"], ["--shape", "8", "96", "96"], ["--scans", "many"]],
-    ids=["no scans", "negative seed", "too few slices", "not a number"],
+    [["--scans", "0"], ["--seed", "-1"], ["--shape", "8", "96", "96"], ["--scans", "many"], ["--nodules", "5", "2"]],
+    ids=["no scans", "negative seed", "too few slices", "not a number", "fewest above most"],
 )
 def test_bad_arguments_end_with_code_2(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -174,3 +174,11 @@ def test_processes_and_progress_do_not_change_the_files(
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_number_of_nodules_can_be_chosen() -> None:
+    """Scans with nodules plan the asked number; the nodule-free ones, and all else, stay as they are."""
+    usual, asked = plan_dataset(10, 4), plan_dataset(10, 4, n_nodules=(6, 12))
+    assert {plan.n_nodules for plan in asked} == {0, (6, 12)}
+    assert [plan.n_nodules == 0 for plan in asked] == [plan.n_nodules == 0 for plan in usual]
+    assert [plan.seed for plan in asked] == [plan.seed for plan in usual]

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 
 from napari_alnct.cli.outputs import refuse_unwritable_folder
+from napari_alnct.core.errors import SettingsError
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
@@ -18,6 +19,7 @@ def execute(
     scans: Count = 10,
     seed: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
     shape: Annotated[tuple[int, int, int] | None, Parameter(negative=())] = None,
+    nodules: Annotated[tuple[int, int] | None, Parameter(negative=())] = None,
     masks: bool = True,
     compress: bool = True,
     jobs: Count = 1,
@@ -43,6 +45,8 @@ def execute(
     shape : tuple of int
         Voxels along z, y and x, the same for all scans; default: 512 x 512 and as
         many slices as the spacing needs. A small grid holds a small chest.
+    nodules : tuple of int
+        Fewest and most nodules in a scan that has any; default: 1 to 8, with --shape 1 to 4.
     masks : bool
         Also write the lung masks.
     compress : bool
@@ -57,6 +61,8 @@ def execute(
     from napari_alnct.io.metaimage import write_metaimage
 
     refuse_unwritable_folder(out)
+    if nodules is not None and not 1 <= nodules[0] <= nodules[1]:
+        raise SettingsError(f"--nodules is {nodules[0]} {nodules[1]}; give the fewest, 1 or more, then the most")
     console = Console(stderr=True)
     columns = (TextColumn("phantoms"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
@@ -66,12 +72,12 @@ def execute(
             scans,
             seed,
             write_image=write_metaimage,
-            settings=plan_dataset(scans, seed, shape_zyx=shape),
+            settings=plan_dataset(scans, seed, shape_zyx=shape, n_nodules=nodules),
             progress=lambda done, _total, _uid: bar.update(task, completed=done),
             masks=masks,
             compress=compress,
             jobs=jobs,
         )
-    nodules, excluded = sum(len(t.nodules) for t in truths), sum(len(t.excluded) for t in truths)
-    print(f"{len(truths)} scans, {nodules} nodules, {excluded} excluded findings: {out.resolve()}")
+    n_nodules, excluded = sum(len(t.nodules) for t in truths), sum(len(t.excluded) for t in truths)
+    print(f"{len(truths)} scans, {n_nodules} nodules, {excluded} excluded findings: {out.resolve()}")
     return 0

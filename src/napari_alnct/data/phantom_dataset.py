@@ -56,7 +56,9 @@ class ScanTruth:
     contact: tuple[str, ...]
 
 
-def plan_dataset(n_scans: int, seed: int, *, shape_zyx: Shape | None = None) -> tuple[PhantomSettings, ...]:
+def plan_dataset(
+    n_scans: int, seed: int, *, shape_zyx: Shape | None = None, n_nodules: tuple[int, int] | None = None
+) -> tuple[PhantomSettings, ...]:
     """Give the settings of each scan: varied grids, noise, padding, directions and numbers of nodules.
 
     Parameters
@@ -68,12 +70,16 @@ def plan_dataset(n_scans: int, seed: int, *, shape_zyx: Shape | None = None) -> 
     shape_zyx : tuple of int, optional
         One shape for all; the spacing follows from the field of view, but stays
         fine enough for nodules, so a small grid holds a small chest.
+    n_nodules : tuple of int, optional
+        Smallest and largest number of nodules of a scan that has any; default: (1, 8), or (1, 4)
+        with `shape_zyx`.
 
     Returns
     -------
     tuple of PhantomSettings
         One in five has no nodule; one in four is stored with x and y reversed.
     """
+    count = n_nodules or ((1, 8) if shape_zyx is None else (1, 4))
     plans = []
     for i in range(n_scans):
         block = np.random.default_rng([seed, 11, i // NODULE_FREE_EVERY])
@@ -85,7 +91,7 @@ def plan_dataset(n_scans: int, seed: int, *, shape_zyx: Shape | None = None) -> 
                 shape_zyx=shape,
                 spacing_zyx_mm=spacing,
                 direction=FLIPPED if rng.random() < 0.25 else IDENTITY,
-                n_nodules=0 if is_free else (1, 4) if shape_zyx is not None else (1, 8),
+                n_nodules=0 if is_free else count,
                 diameter_range_mm=(3.0, 20.0) if shape_zyx is not None else (3.0, 30.0),
                 noise_hu=round(float(rng.uniform(12.0, 40.0)), 1),
                 padding_hu=int(rng.choice((-2000, -3024))) if rng.random() < 0.3 else None,
