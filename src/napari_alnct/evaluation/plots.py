@@ -40,7 +40,7 @@ def froc_png(report: FrocReport, name: str) -> bytes:
     _draw_ours(axes, report, name)
     if report.comparison is not None:
         other = report.comparison.scored.curve
-        label = f"{_short(report.comparison.name)}: CPM {other.cpm:.3f}"
+        label = f"{shown_name(report.comparison.name)}: CPM {other.cpm:.3f}"
         axes.plot(BAND_RATES, other.sensitivity_at(BAND_RATES), color=THEIRS, linestyle="--", label=label)
         axes.plot(FP_RATES, other.sensitivity_at(), "s", color=THEIRS, markersize=4)
     _dress(axes, report)
@@ -55,7 +55,7 @@ def _draw_ours(axes: Axes, report: FrocReport, name: str) -> None:
     if sure is not None:
         label = f"95 % CI, {len(sure.cpms)} bootstraps over scans"
         axes.fill_between(BAND_RATES, sure.lower, sure.upper, color=OURS, alpha=0.18, linewidth=0, label=label)
-    label = f"{_short(name)}: CPM {curve.cpm:.3f}{ci95}"
+    label = f"{shown_name(name)}: CPM {curve.cpm:.3f}{ci95}"
     axes.plot(BAND_RATES, curve.sensitivity_at(BAND_RATES), color=OURS, linewidth=1.8, label=label)
     values = curve.sensitivity_at()
     axes.plot(FP_RATES, values, "o", color=OURS, markersize=5)
@@ -89,8 +89,19 @@ def _dress(axes: Axes, report: FrocReport) -> None:
     axes.legend(loc="best", fontsize=9)
 
 
-def _short(name: str) -> str:
-    """Give a name that the legend shows as it is: no formula, no hidden label, no missing glyph."""
+def shown_name(name: str) -> str:
+    """Give a name that a legend shows as it is: no formula, no hidden label, no missing glyph.
+
+    Parameters
+    ----------
+    name : str
+        Any text.
+
+    Returns
+    -------
+    str
+        At most 40 characters of the font.
+    """
     shown = "".join(c if c.isprintable() and ord(c) < FIRST_UNSURE_GLYPH else "?" for c in name)
     shown = shown if len(shown) <= LONGEST_NAME else f"{shown[: LONGEST_NAME - 3]}..."
     return (" " if shown.startswith("_") else "") + shown.replace("$", r"\$")
