@@ -30,12 +30,15 @@ TRACEBACK_VARIABLE = "ALNCT_TRACEBACK"
 
 SUBCOMMANDS = {  # name -> line in the overview; each lives in the module of this name, function `execute`
     "info": "Show geometry, checks and HU statistics of scans.",
+    "download": "Fetch the LUNA16 data set from its public records, verified and unpacked.",
     "phantom": "Make synthetic chest CTs with known nodules, in LUNA16 layout.",
     "preprocess": "Prepare scans: lung masks, resampled volumes, annotations in voxels.",
+    "sample": "Cut patches from prepared scans: nodules, and negatives of several kinds.",
     "detect": "Find nodule candidates in scans and write them as a LUNA16 table.",
     "train-detector": "Train the nodule detector.",
     "froc": "Judge candidates against reference nodules: FROC and CPM by LUNA16's rule.",
-    "models": "List the bundled models, show what one says of itself, check one.",
+    "report": "Write one self-contained HTML page of a run, with examples as pictures.",
+    "models": "List the bundled models, show what one says of itself, check one, fetch another.",
 }
 GENERAL_FLAGS = ("--help", "-h", "--version")
 
