@@ -7,7 +7,7 @@ import pytest
 
 from napari_alnct.core.targets import POSITIVE
 from napari_alnct.training.cases import TrainingCase
-from napari_alnct.training.crops import CropSettings, draw_patch
+from napari_alnct.training.crops import CropSettings, _thick_slices, draw_patch
 
 SETTINGS = CropSettings(edge_vox=64, real_nodule_share=1.0)
 
@@ -34,9 +34,35 @@ def test_a_patch_depends_on_seed_and_number_alone(case: TrainingCase) -> None:
 
 def test_a_nodule_outside_the_patch_is_no_negative(case: TrainingCase) -> None:
     """Cells beside a nodule whose centre lies just outside are ignored, over many patches."""
+    settings = CropSettings(edge_vox=32, real_nodule_share=1.0, imitation_share=0.0)
     for number in range(30):
-        patch = draw_patch([case], [], CropSettings(edge_vox=32, real_nodule_share=1.0), seed=2, number=number)
+        patch = draw_patch([case], [], settings, seed=2, number=number)
         bright = patch.hu > -300
         for z, y, x in np.argwhere(patch.targets.state == 0):
             cube = bright[z * 4 : z * 4 + 4, y * 4 : y * 4 + 4, x * 4 : x * 4 + 4]
             assert cube.mean() < 0.9
+
+
+def test_imitations_change_voxels_but_not_targets(case: TrainingCase) -> None:
+    """The same patch with and without painted findings has the same targets and, as a rule, other voxels."""
+    changed = 0
+    for number in range(6):
+        painted, plain = (
+            draw_patch([case], [], CropSettings(edge_vox=64, imitation_share=share), seed=3, number=number)
+            for share in (1.0, 0.0)
+        )
+        np.testing.assert_array_equal(painted.targets.state, plain.targets.state)
+        np.testing.assert_array_equal(painted.targets.regression, plain.targets.regression)
+        changed += float(np.abs(painted.hu - plain.hu).max()) > 50
+    assert changed >= 4
+
+
+@pytest.mark.parametrize(("step", "phase"), [(2, 0), (2, 1), (3, 2)])
+def test_thick_slices_are_means_and_keep_their_place(step: int, phase: int) -> None:
+    """A slope along z stays where it is; a thin sheet loses its height to its neighbours."""
+    slope = np.broadcast_to(np.arange(40, dtype=np.float32)[:, None, None], (40, 3, 3))
+    thick = _thick_slices(slope, step, phase)
+    np.testing.assert_allclose(thick[4:-4], slope[4:-4], atol=0.51)
+    sheet = np.zeros((40, 3, 3), np.float32)
+    sheet[20] = 100
+    assert _thick_slices(sheet, step, phase).max() <= 100 / step + 1e-4

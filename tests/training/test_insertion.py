@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from napari_alnct.training.cases import find_spots
 from napari_alnct.training.crops import CropSettings, degrade
-from napari_alnct.training.insertion import Donor, blend, draw_scale, make_donor, transform_donor
+from napari_alnct.training.insertion import WAYS, Donor, blend, draw_donor, make_donor, transform_donor, vary
 from napari_alnct.training.placement import cut, place_donors
 from napari_alnct.training.sources import load_pack_cases, load_pack_donors, pack_case_names
 
@@ -44,14 +44,6 @@ def test_a_ball_lands_where_and_as_large_as_told(scale: float) -> None:
     assert donor.diameter_mm == pytest.approx(ball_donor(12.0).diameter_mm * scale)
 
 
-def test_dense_tissue_of_the_host_stays() -> None:
-    """A vessel inside the nodule is not darkened: dense parts take the maximum."""
-    host = np.full((50, 50, 50), -850, np.float32)
-    host[25, 25, :] = 200
-    blend(host, transform_donor(ball_donor(), 1.0, np.random.default_rng(0)), np.array([25, 25, 25]))
-    assert host[25, 25, 25] >= 195
-
-
 def test_a_centre_outside_changes_nothing() -> None:
     """The host stays as it was and the caller is told."""
     host = np.zeros((20, 20, 20), np.float32)
@@ -60,13 +52,55 @@ def test_a_centre_outside_changes_nothing() -> None:
 
 
 def test_scales_lead_to_luna16_like_sizes() -> None:
-    """From donors of 5 to 30 mm: median 5.5-8 mm, a third to a half below 6 mm, none beyond the limits."""
+    """From donors of 6 to 20 mm: median 6.4 mm, 42 % below 6 mm as in LUNA16, none beyond the limits."""
     rng = np.random.default_rng(0)
     donors = [ball_donor(d) for d in (6.0, 10.0, 14.0, 20.0)]
-    sizes = [d.diameter_mm * draw_scale(d, rng) for d in donors for _ in range(400)]
-    assert 5.5 < np.median(sizes) < 8.5
-    assert min(sizes) >= 3.4
-    assert max(sizes) <= 32.1
+    drawn = [draw_donor(donors, rng) for _ in range(1600)]
+    sizes = np.array([donor.diameter_mm * scale for donor, scale in drawn])
+    assert np.median(sizes) == pytest.approx(6.4, abs=0.4)
+    assert np.mean(sizes < 6) == pytest.approx(0.42, abs=0.06)
+    assert sizes.min() >= 3.4
+    assert sizes.max() <= 32.1
+    assert len({donor.diameter_mm for donor, _ in drawn}) == 4
+
+
+def test_a_donor_that_no_scale_brings_to_the_wish_is_still_used() -> None:
+    """With one large donor the smallest allowed scale is taken, not an error."""
+    rng = np.random.default_rng(0)
+    scales = [draw_donor([ball_donor(30.0)], rng)[1] for _ in range(20)]
+    assert min(scales) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_of_blending_gives_the_nodule_in_plain_lung(way: str) -> None:
+    """In empty lung of the donor's own level the middle is the donor's, the far corner the host's."""
+    host = np.full((50, 50, 50), -850, np.float32)
+    assert blend(host, transform_donor(ball_donor(), 1.0, np.random.default_rng(0)), np.array([25, 25, 25]), way)
+    assert host[25, 25, 25] == pytest.approx(20, abs=5)
+    assert host[2, 2, 2] == -850
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_way_of_blending_darkens_a_vessel(way: str) -> None:
+    """Dense tissue of the host stays dense inside the nodule."""
+    host = np.full((50, 50, 50), -850, np.float32)
+    host[25, 25, :] = 200
+    blend(host, transform_donor(ball_donor(), 1.0, np.random.default_rng(0)), np.array([25, 25, 25]), way)
+    assert host[25, 25, 25] >= 195
+
+
+def test_variation_makes_some_nodules_faint_and_never_moves_them() -> None:
+    """About a fifth lose density, a part of these keep a solid core; size and place stay."""
+    rng = np.random.default_rng(0)
+    donor = transform_donor(ball_donor(14.0), 1.0, rng)
+    varied = [vary(donor, rng)[0] for _ in range(300)]
+    z, y, x = donor.centre_zyx_vox.astype(int)
+    at_middle = np.array([v.contrast_hu[z, y, x] for v in varied])
+    off_middle = np.array([v.contrast_hu[z, y, x + 5] for v in varied])
+    is_faint = off_middle < 500
+    assert np.mean(is_faint) == pytest.approx(0.2, abs=0.06)
+    assert 0.2 < np.mean(at_middle[is_faint] > 700) < 0.6
+    assert {v.diameter_mm for v in varied} == {donor.diameter_mm}
 
 
 @pytest.mark.data
@@ -88,7 +122,9 @@ def test_pasted_lung_cannot_be_told_from_untouched_lung(data_pack: Path) -> None
             if number % 2:
                 nothing = np.zeros((0, 3)), np.zeros(0)
                 only_middle = _with_spots(case, spot)
-                place_donors(patch, only_middle, spot - 24, donors, nothing, 0, 1, settings.round_hu, rng)
+                place_donors(
+                    patch, only_middle, spot - 24, donors, nothing, 0, 1, settings.round_hu, rng, is_varied=True
+                )
             features.append(_statistics(degrade(patch, rng)))
             labels.append(number % 2)
             groups.append(group)

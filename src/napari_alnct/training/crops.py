@@ -19,6 +19,7 @@ from napari_alnct.core.config import check_bounds
 from napari_alnct.core.network import OUTPUT_STRIDE
 from napari_alnct.core.targets import CellTargets, assign_cells
 from napari_alnct.training.cases import SPOT_SORTS, TrainingCase
+from napari_alnct.training.imitations import imitate
 from napari_alnct.training.insertion import Donor
 from napari_alnct.training.placement import cut, place_donors
 
@@ -40,6 +41,10 @@ class CropSettings:
     """Most donors in one patch."""
     control_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.3
     """Share of patches that get plain lung pasted the same way."""
+    is_varied: bool = True
+    """Vary rims, densities and blending of donors; off: every donor as it was cut."""
+    imitation_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.3
+    """Share of patches of real scans into which a finding that is no nodule is painted."""
     synthetic_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.3
     """Share of patches from phantoms when there are real scans too."""
     low_hu: Annotated[float, {"min": -1500.0, "max": -500.0}] = -1000.0
@@ -93,8 +98,14 @@ def draw_patch(
         taken = (np.vstack([centres, ignored]), np.concatenate([diameters / 2, radii]))
         n_donors = int(rng.integers(1, settings.most_insertions + 1)) if rng.random() < settings.insertion_share else 0
         n_controls = int(rng.integers(1, 4)) if rng.random() < settings.control_share else 0
-        more = place_donors(hu, case, start, donors, taken, n_donors, n_controls, settings.round_hu, rng)
+        more = place_donors(
+            hu, case, start, donors, taken, n_donors, n_controls, settings.round_hu, rng, is_varied=settings.is_varied
+        )
         centres, diameters = np.vstack([centres, more[0]]), np.concatenate([diameters, more[1]])
+    painter = np.random.default_rng((seed, number, 3))
+    if not case.is_synthetic and painter.random() < settings.imitation_share:
+        lungs = cut(case.lungs, start, settings.edge_vox, 0) > 0
+        hu, _ = imitate(hu, lungs, centres, diameters / 2, painter)
     inside = np.all((centres >= 0) & (centres <= settings.edge_vox - 1), axis=1)
     targets = assign_cells(
         (settings.edge_vox // OUTPUT_STRIDE,) * 3,
@@ -143,6 +154,8 @@ def degrade(hu: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.flo
     """
     if rng.random() < 0.35:
         hu = ndimage.gaussian_filter1d(hu, rng.uniform(0.4, 1.2), axis=0)
+    elif rng.random() < 0.15:
+        hu = _thick_slices(hu, int(rng.integers(2, 4)), int(rng.integers(3)))
     if rng.random() < 0.2:
         hu = ndimage.gaussian_filter(hu, rng.uniform(0.3, 0.7))
     noise = rng.standard_normal(hu.shape, dtype=np.float32)
@@ -150,6 +163,17 @@ def degrade(hu: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.flo
         noise = ndimage.uniform_filter1d(ndimage.uniform_filter1d(noise, 2, axis=1), 2, axis=2) * 2
     noise *= np.float32(rng.uniform(5.0, 35.0))
     return (hu + 1000.0) * np.float32(rng.normal(1.0, 0.03)) - 1000.0 + np.float32(rng.normal(0.0, 20.0)) + noise
+
+
+def _thick_slices(hu: NDArray[np.float32], step: int, phase: int) -> NDArray[np.float32]:
+    """Give the patch as slices of `step` mm would show it: means, interpolated in between."""
+    means = ndimage.uniform_filter1d(hu, step, axis=0, mode="nearest")
+    known = np.arange(phase % step, hu.shape[0], step)
+    at = np.clip(np.interp(np.arange(hu.shape[0]), known, np.arange(len(known))), 0, len(known) - 1)
+    below = np.minimum(at.astype(int), len(known) - 2)
+    share = (at - below).astype(np.float32)[:, None, None]
+    slices = means[known]
+    return slices[below] * (1 - share) + slices[below + 1] * share
 
 
 def _turn(hu: NDArray[np.float32], targets: CellTargets, rng: np.random.Generator) -> Patch:

@@ -12,6 +12,7 @@ is this project's own, see docs/training.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,14 @@ DEFAULT_LUNG_HU = -850.0
 SOFT_EDGE_VOX = 0.8
 RIM_VOX = 6  # kept around the outline when a donor is cut
 DIAMETERS_MM = (3.5, 32.0)
-SCALES = (0.5, 1.6)
+SCALES = (0.4, 1.6)
+MEDIAN_MM, SPREAD = 6.4, 0.5  # of the wished diameters: LUNA16's median; 42 % below 6 mm
+WAYS = ("mixed", "replace", "add")  # of blending; the first is the rule in `blend`
+WAY_SHARES = (0.6, 0.25, 0.15)
+SOFTENING_VOX = (0.0, 1.0)  # further blur of the outline, so that no one seam can be learnt
+FAINT_SHARE = 0.2  # of the donors become part-solid or ground glass
+FAINT_HU = (130.0, 380.0)  # their contrast over the lung
+CORE_SHARE = 0.4  # of the faint ones keep a solid core
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +112,7 @@ def transform_donor(donor: Donor, scale: float, rng: np.random.Generator) -> Don
     return Donor(contrast, outline, np.full(3, float(half)), donor.level_hu, donor.diameter_mm * scale, donor.name)
 
 
-def blend(host: NDArray[np.float32], donor: Donor, centre_zyx_vox: NDArray[np.int_]) -> bool:
+def blend(host: NDArray[np.float32], donor: Donor, centre_zyx_vox: NDArray[np.int_], way: str = "mixed") -> bool:
     """Blend a donor into the host in place, its centre at the given voxel.
 
     Parameters
@@ -115,6 +123,8 @@ def blend(host: NDArray[np.float32], donor: Donor, centre_zyx_vox: NDArray[np.in
         Already transformed.
     centre_zyx_vox : ndarray of int, shape (3,)
         Where the donor's centre goes.
+    way : {"mixed", "replace", "add"}
+        The rule of the notes; the donor in place of the host; its contrast on top of the host.
 
     Returns
     -------
@@ -133,30 +143,93 @@ def blend(host: NDArray[np.float32], donor: Donor, centre_zyx_vox: NDArray[np.in
     inside = tuple(slice(max(0, a), min(n, b)) for a, b, n in zip(start, stop, host.shape, strict=True))
     part = tuple(slice(s.start - a, s.stop - a) for s, a in zip(inside, start, strict=True))
     m, c, h = donor.outline[part], donor.contrast_hu[part], host[inside]
+    if way == "replace":
+        host[inside] = m * np.maximum(c + donor.level_hu, np.where(h > LUNG_HU[1], h, c + donor.level_hu)) + (1 - m) * h
+        return True
+    if way == "add":
+        host[inside] = h + m * np.minimum(c, np.maximum(donor.level_hu + c - h, 0.0))
+        return True
     s = np.clip(c / DENSE_HU, 0.0, 1.0)
     dense = m * np.maximum(c + donor.level_hu, h) + (1 - m) * h
     host[inside] = (1 - s) * (h + m * c) + s * dense
     return True
 
 
-def draw_scale(donor: Donor, rng: np.random.Generator) -> float:
-    """Give a scale that leads to LUNA16-like diameters (median 6.4 mm, 42 % below 6).
+def draw_diameter_mm(rng: np.random.Generator) -> float:
+    """Give a diameter distributed like LUNA16's: median 6.4 mm, about 42 % below 6 mm, 3.5 to 32 mm.
 
     Parameters
     ----------
-    donor : Donor
-        What will be scaled.
     rng : Generator
-        Source of the wish.
+        Source of chance.
 
     Returns
     -------
     float
-        Within 0.5 to 1.6, resulting diameter within 3.5 to 32 mm.
+        mm.
     """
-    wish_mm = np.clip(6.8 * np.exp(0.5 * rng.standard_normal()), *DIAMETERS_MM)
-    scale = float(np.clip(wish_mm / donor.diameter_mm, *SCALES))
-    return float(np.clip(donor.diameter_mm * scale, *DIAMETERS_MM) / donor.diameter_mm)
+    return float(np.clip(MEDIAN_MM * np.exp(SPREAD * rng.standard_normal()), *DIAMETERS_MM))
+
+
+def draw_donor(donors: Sequence[Donor], rng: np.random.Generator) -> tuple[Donor, float]:
+    """Give a donor and a scale that lead to LUNA16-like diameters.
+
+    The diameter is drawn first, then one of the donors that reach it, so that small
+    nodules are as frequent as in LUNA16 however large the donors are.
+
+    Parameters
+    ----------
+    donors : sequence of Donor
+        At least one.
+    rng : Generator
+        Source of chance.
+
+    Returns
+    -------
+    tuple of (Donor, float)
+        The donor as it is, and new size over old size, 0.4 to 1.6.
+    """
+    wish_mm = draw_diameter_mm(rng)
+    scales = wish_mm / np.array([donor.diameter_mm for donor in donors])
+    fits = np.flatnonzero((scales >= SCALES[0]) & (scales <= SCALES[1]))
+    number = int(rng.choice(fits)) if len(fits) else int(rng.integers(len(donors)))
+    donor, scale = donors[number], float(np.clip(scales[number], *SCALES))
+    return donor, float(np.clip(donor.diameter_mm * scale, *DIAMETERS_MM)) / donor.diameter_mm
+
+
+def vary(donor: Donor, rng: np.random.Generator) -> tuple[Donor, str]:
+    """Give the donor with another rim and, now and then, as part-solid or ground-glass; and a way to blend it.
+
+    Parameters
+    ----------
+    donor : Donor
+        Already transformed.
+    rng : Generator
+        Source of chance.
+
+    Returns
+    -------
+    tuple of (Donor, str)
+        Diameter and place stay; the way is one of `WAYS`.
+    """
+    softening = rng.uniform(*SOFTENING_VOX)
+    outline = ndimage.gaussian_filter(donor.outline, softening) if softening > 0.3 else donor.outline
+    contrast = donor.contrast_hu
+    if rng.random() < FAINT_SHARE:
+        faint = np.minimum(contrast, np.float32(rng.uniform(*FAINT_HU)))
+        if rng.random() < CORE_SHARE:
+            core = _core(donor, rng.uniform(0.25, 0.55))
+            faint = core * contrast + (1 - core) * faint
+        contrast = faint
+    varied = Donor(contrast, outline, donor.centre_zyx_vox, donor.level_hu, donor.diameter_mm, donor.name)
+    return varied, str(rng.choice(WAYS, p=WAY_SHARES))
+
+
+def _core(donor: Donor, share: float) -> NDArray[np.float32]:
+    """Give a soft ball around the centre whose diameter is this share of the donor's."""
+    z, y, x = (np.arange(n) - c for n, c in zip(donor.outline.shape, donor.centre_zyx_vox, strict=True))
+    distance = np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2)
+    return np.clip(share * donor.diameter_mm / 2 - distance + 0.5, 0.0, 1.0).astype(np.float32)
 
 
 def _random_rotation(rng: np.random.Generator) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_alnct.training.cases import SPOT_SORTS, TrainingCase
-from napari_alnct.training.insertion import Donor, blend, draw_scale, transform_donor
+from napari_alnct.training.insertion import Donor, blend, draw_donor, transform_donor, vary
 
 CLEARANCE_MM = 4.0  # between the rims of an inserted and any other finding
 SPOT_SHARES = (0.5, 0.25, 0.25)  # aerated, vessel, pleura
@@ -32,6 +32,8 @@ def place_donors(
     n_controls: int,
     round_hu: float,
     rng: np.random.Generator,
+    *,
+    is_varied: bool = False,
 ) -> tuple[FloatArray, FloatArray]:
     """Blend donors and plain-lung controls into a host; give the centres and diameters of the donors.
 
@@ -53,6 +55,8 @@ def place_donors(
         Rounding step that donors share with the host.
     rng : Generator
         Source of chance.
+    is_varied : bool
+        Vary rims, densities and the way of blending, as for training; else every donor as it is.
 
     Returns
     -------
@@ -63,16 +67,16 @@ def place_donors(
     centres: list[NDArray[np.int_]] = []
     diameters: list[float] = []
     for k in range(n_donors + n_controls):
-        donor = donors[int(rng.integers(len(donors)))]
-        donor = transform_donor(donor, draw_scale(donor, rng), rng)
+        donor = transform_donor(*draw_donor(donors, rng), rng)
         is_control = k >= n_donors
         if is_control:
             donor = _as_control(donor, case, rng)
+        donor, way = vary(donor, rng) if is_varied else (donor, "mixed")
         centre = _free_spot(case, start, donor.diameter_mm / 2, places, radii, hu.shape, rng)
         if centre is None or donor.outline.max() < 0.5:
             continue
         donor = _rounded(donor, round_hu)
-        blend(hu, donor, centre)
+        blend(hu, donor, centre, way)
         if not is_control:
             centres.append(centre)
             diameters.append(donor.diameter_mm)
@@ -126,13 +130,15 @@ def _direction(rng: np.random.Generator) -> FloatArray:
     return step / np.linalg.norm(step)
 
 
-def cut(hu: NDArray[np.int16], start: NDArray[np.int_], edge: int, fill: float) -> NDArray[np.float32]:
+def cut(
+    hu: NDArray[np.int16] | NDArray[np.bool_], start: NDArray[np.int_], edge: int, fill: float
+) -> NDArray[np.float32]:
     """Give a cube of a scan, padded where it reaches outside.
 
     Parameters
     ----------
-    hu : ndarray of int16, shape (z, y, x)
-        Scan.
+    hu : ndarray of int16 or bool, shape (z, y, x)
+        Scan, or its lung mask.
     start : ndarray of int, shape (3,)
         First voxel of the cube; may lie outside.
     edge : int
