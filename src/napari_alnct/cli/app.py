@@ -36,6 +36,7 @@ SUBCOMMANDS = {  # name -> line in the overview; each lives in the module of thi
     "sample": "Cut patches from prepared scans: nodules, and negatives of several kinds.",
     "detect": "Find nodule candidates in scans and write them as a LUNA16 table.",
     "train-detector": "Train the nodule detector.",
+    "eval": "Judge a classifier on patches: ROC, precision-recall, confusion, calibration, by size.",
     "froc": "Judge candidates against reference nodules: FROC and CPM by LUNA16's rule.",
     "report": "Write one self-contained HTML page of a run, with examples as pictures.",
     "models": "List the bundled models, show what one says of itself, check one, fetch another.",

@@ -31,6 +31,7 @@ Interval = tuple[float, float]
 Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 GRID = np.linspace(0.0, 1.0, 101)  # false-positive rates and recalls of the bands
 FEWEST_CLUSTERS = 2
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +144,8 @@ def _fill(samples: CurveSamples, k: int, hits: FloatArray, errors: FloatArray) -
     samples.average_precision[k] = np.diff(hits) @ precision / n_positive
     if samples.sensitivity.shape[1]:
         samples.sensitivity[k] = np.interp(GRID, errors / n_negative, hits / n_positive)
-        reached = np.searchsorted(hits[1:], GRID * n_positive * (1 - 1e-12))
+        wanted = np.maximum(GRID * n_positive * (1 - ROUNDING), ROUNDING)  # where nothing is recalled: the first hit
+        reached = np.searchsorted(hits[1:], wanted)
         samples.precision[k] = precision[np.minimum(reached, len(precision) - 1)]
 
 

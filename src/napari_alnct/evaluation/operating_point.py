@@ -111,7 +111,7 @@ def choose_point(
     if wish.rule == "stored" and stored is not None:
         return OperatingPoint(stored, "stored", f"stored with the model{f' ({stored_how})' if stored_how else ''}")
     if wish.rule == "stored":
-        return OperatingPoint(WITHOUT_STORED, "fixed", f"{WITHOUT_STORED}: the model stores no threshold for patches")
+        return OperatingPoint(WITHOUT_STORED, "default", f"{WITHOUT_STORED}: the model stores no threshold for patches")
     needs = {"sens": curve.n_positive, "spec": curve.n_negative}.get(wish.rule, curve.n_positive * curve.n_negative)
     if not needs:
         lacking = "nodule" if not curve.n_positive else "patch without nodule"
