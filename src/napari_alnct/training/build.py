@@ -23,7 +23,7 @@ from napari_alnct.core.inference import Runner, choose_precision
 from napari_alnct.core.network import DetectorNetwork
 from napari_alnct.training.calibration import calibrate, score_held_out
 from napari_alnct.training.loop import DetectorPatches, build_detector_run, fit, make_loader
-from napari_alnct.training.materials import Log, Materials, build_prepare_settings, gather
+from napari_alnct.training.materials import Log, Materials, gather
 from napari_alnct.training.second_look import PatchPool, collect_pool, train_second_look
 from napari_alnct.training.settings import BuildSettings, settings_to_json
 
@@ -103,8 +103,33 @@ def build_model(settings: BuildSettings, pack: Path | None, folder: Path, log: L
     SettingsError
         If the folder holds a build of another recipe, whose stages must not be mixed with this one's.
     """
-    _hold_recipe(settings, pack, folder)
-    materials = gather(settings, pack, log)
+    hold_recipe(folder, settings, {"has_data_pack": pack is not None})
+    return build_from_materials(gather(settings, pack, log), settings, folder, log, device)
+
+
+def build_from_materials(
+    materials: Materials, settings: BuildSettings, folder: Path, log: Log, device: str = "cpu"
+) -> Path:
+    """Build a model from cases and donors that are at hand, continuing where an earlier build stopped.
+
+    Parameters
+    ----------
+    materials : Materials
+        What to train on and what to calibrate on.
+    settings : BuildSettings
+        The recipe.
+    folder : Path
+        Work folder; resume points, logs and the result go here.
+    log : callable
+        Gets lines of progress.
+    device : str
+        Where to train.
+
+    Returns
+    -------
+    Path
+        ``<folder>/<name>.safetensors``.
+    """
     detector = train_first_stage(materials, settings, folder / "first_stage", log, device)
     place = torch.device(device)
     first = Runner(detector, place, choose_precision(place))
@@ -116,7 +141,7 @@ def build_model(settings: BuildSettings, pack: Path | None, folder: Path, log: L
         name=settings.name,
         version=__version__,
         created=datetime.now(UTC).date().isoformat(),
-        prepare=build_prepare_settings(settings),
+        prepare=materials.prepare,
         combine=calibration.combine,
         first_stage_scale=calibration.first_stage_scale,
         operating_points=calibration.operating_points,
@@ -142,9 +167,24 @@ def _pool(first: Runner, materials: Materials, settings: BuildSettings, path: Pa
     return pool
 
 
-def _hold_recipe(settings: BuildSettings, pack: Path | None, folder: Path) -> None:
-    """Write the recipe into a new work folder; refuse a folder that was begun with another one."""
-    recipe = json.dumps({"settings": settings_to_json(settings), "has_data_pack": pack is not None}, indent=1)
+def hold_recipe(folder: Path, settings: BuildSettings, data: dict[str, Any]) -> None:
+    """Write the recipe into a new work folder; refuse a folder that was begun with another one.
+
+    Parameters
+    ----------
+    folder : Path
+        Work folder; made when missing.
+    settings : BuildSettings
+        The recipe.
+    data : dict
+        What it is applied to, JSON values.
+
+    Raises
+    ------
+    SettingsError
+        If the folder holds a build with other settings or data.
+    """
+    recipe = json.dumps({"settings": settings_to_json(settings), **data}, indent=1)
     path = folder / "recipe.json"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,13 +197,14 @@ def _hold_recipe(settings: BuildSettings, pack: Path | None, folder: Path) -> No
 
 def _record(settings: BuildSettings, materials: Materials, results: dict[str, Any], device: str) -> dict[str, Any]:
     """Give what a model file says about its training: recipe, data by name, versions, results."""
+    voxels = hashlib.sha256()
+    for case in materials.cases:
+        voxels.update(case.hu.tobytes())
     return {
         "settings": settings_to_json(settings),
-        "cases": [case.name for case in materials.cases],
-        "held_out_cases": [case.name for case in materials.held_cases],
+        **materials.facts,
         "n_donors": len(materials.donors),
-        "held_out_donors": [donor.name for donor in materials.held_donors],
-        "voxels_sha256": hashlib.sha256(b"".join(case.hu.tobytes() for case in materials.cases)).hexdigest(),
+        "voxels_sha256": voxels.hexdigest(),
         "versions": {"napari-alnct": __version__, "torch": torch.__version__, "numpy": np.__version__},
         "device": device,
         "held_out_results": results,

@@ -27,11 +27,14 @@ SPOT_SORTS = ("aerated", "vessel", "pleura")
 
 @dataclass(frozen=True, eq=False)
 class TrainingCase:
-    """One prepared scan and what is known about it; positions are voxels of `hu` (z, y, x)."""
+    """One prepared scan and what is known about it; positions are voxels of `hu` (z, y, x).
+
+    `hu` may be mapped from disk; `lung_bits` is the lung mask, eight voxels to the byte.
+    """
 
     name: str
     hu: NDArray[np.int16]
-    lungs: NDArray[np.bool_]
+    lung_bits: NDArray[np.uint8]
     centres_zyx_vox: NDArray[np.float64]
     diameters_mm: NDArray[np.float64]
     ignored_zyx_vox: NDArray[np.float64]
@@ -39,6 +42,11 @@ class TrainingCase:
     geometry: Geometry
     is_synthetic: bool = False
     spots: dict[str, NDArray[np.int16]] = field(default_factory=dict)
+
+    @property
+    def lungs(self) -> NDArray[np.bool_]:
+        """Give the lung mask, shape (z, y, x), unpacked anew at each call."""
+        return np.unpackbits(self.lung_bits, count=self.hu.size).view(np.bool_).reshape(self.hu.shape)
 
 
 def make_case(
@@ -81,7 +89,7 @@ def make_case(
     return TrainingCase(
         name=name,
         hu=hu,
-        lungs=lungs,
+        lung_bits=np.packbits(lungs),
         centres_zyx_vox=geometry.world_to_index(nodules_xyz_mm.reshape(-1, 3)),
         diameters_mm=diameters_mm,
         ignored_zyx_vox=geometry.world_to_index(excluded_xyz_mm.reshape(-1, 3)),

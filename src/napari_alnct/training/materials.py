@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +22,14 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True, eq=False)
 class Materials:
-    """Cases and donors for training, and those held out."""
+    """Cases and donors for training, and those held out; `facts` is what the model file says of them."""
 
-    cases: tuple[TrainingCase, ...]
-    donors: tuple[Donor, ...]
-    held_cases: tuple[TrainingCase, ...]
-    held_donors: tuple[Donor, ...]
+    cases: Sequence[TrainingCase]
+    donors: Sequence[Donor]
+    held_cases: Sequence[TrainingCase]
+    held_donors: Sequence[Donor]
+    prepare: PrepareSettings
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def build_prepare_settings(settings: BuildSettings) -> PrepareSettings:
@@ -65,7 +68,12 @@ def gather(settings: BuildSettings, pack: Path | None, log: Log) -> Materials:
         case = phantom_case(make_phantom(training_phantom(settings.phantom_seed + number)), prepare_settings)
         log(f"phantom {number + 1}: {len(case.diameters_mm)} nodules")
         (cases if number < settings.n_phantoms else held).append(case)
-    return Materials(tuple(cases), tuple(donors), tuple(held), tuple(held_donors))
+    facts = {
+        "cases": [case.name for case in cases],
+        "held_out_cases": [case.name for case in held],
+        "held_out_donors": [donor.name for donor in held_donors],
+    }
+    return Materials(tuple(cases), tuple(donors), tuple(held), tuple(held_donors), prepare_settings, facts)
 
 
 def choose_held_cubes(names: list[str], settings: BuildSettings) -> set[str]:
