@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 from torch.utils.data import Dataset
 
 from napari_alnct.core.detector import cut_cube
 from napari_alnct.core.inference import Runner
-from napari_alnct.core.network import ClassifierNetwork, DetectorNetwork, scale_hu
+from napari_alnct.core.network import ClassifierNetwork, DetectorNetwork
 from napari_alnct.training.crops import degrade
-from napari_alnct.training.loop import Batch, LossFunction, Trainer, fit, make_loader
+from napari_alnct.training.loop import Batch, Trainer, fit, make_loader
+from napari_alnct.training.losses import classifier_loss
 from napari_alnct.training.marks import CaseMarks, find_marks, with_donors
 from napari_alnct.training.materials import Log, Materials, build_prepare_settings
 from napari_alnct.training.settings import BuildSettings
@@ -64,29 +64,6 @@ class PoolPatches(Dataset[Batch]):
             hu = hu.swapaxes(1, 2)
         hu = np.ascontiguousarray(degrade(np.ascontiguousarray(hu), rng))
         return torch.from_numpy(hu.astype(np.float16)), torch.tensor(float(label))
-
-
-def classifier_loss(low_hu: float, high_hu: float) -> LossFunction:
-    """Give the function from (network, batch) to binary cross entropy.
-
-    Parameters
-    ----------
-    low_hu, high_hu : float
-        Window of the network's input.
-
-    Returns
-    -------
-    callable
-    """
-
-    def loss(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        hu, label = batch
-        x = scale_hu(hu, low_hu, high_hu).unsqueeze(1).contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(x.device.type, torch.bfloat16):
-            logit = network(x)
-        return {"total": functional.binary_cross_entropy_with_logits(logit.float(), label)}
-
-    return loss
 
 
 def collect_pool(runner: Runner, materials: Materials, settings: BuildSettings, log: Log) -> PatchPool:
