@@ -124,9 +124,20 @@ def smooth_noise(shape_zyx: tuple[int, ...], grain_vox: float, rng: np.random.Ge
     -------
     ndarray of float32, shape (z, y, x)
     """
-    coarse = rng.standard_normal([int(np.ceil(n / grain_vox)) + 3 for n in shape_zyx], dtype=np.float32)
-    fine = ndimage.zoom(coarse, grain_vox, order=order)[tuple(slice(0, n) for n in shape_zyx)]
-    return (fine / max(float(fine.std()), 1e-6)).astype(np.float32)
+    counts = [int(np.ceil(n / grain_vox)) + 2 for n in shape_zyx]
+    fine = rng.standard_normal(counts, dtype=np.float32)
+    for n, count in zip(shape_zyx, counts, strict=True):  # each pass replaces the first axis and moves it last
+        fine = np.tensordot(fine, _spline(n, count, grain_vox, order), (0, 1))
+    return fine / np.float32(max(float(fine.std()), 1e-6))
+
+
+def _spline(n: int, count: int, grain_vox: float, order: int) -> Float32:
+    """Give the matrix from values at grains to values at voxels, shape (n, count)."""
+    at = np.arange(n) / grain_vox + 0.5
+    if order == 1:
+        return np.clip(1.0 - np.abs(at[:, None] - np.arange(count)), 0.0, None).astype(np.float32)
+    columns = [ndimage.map_coordinates(row, at[None], order=order, mode="nearest") for row in np.eye(count)]
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
 def consolidation(site: Site) -> Float32:
@@ -245,7 +256,8 @@ def _region(site: Site, radii_mm: tuple[float, float], *, roughness: float, edge
     """Give a soft irregular ellipsoid around a free place: 1 inside, 0 outside; a larger `edge` is sharper."""
     radii = site.rng.uniform(*radii_mm, 3)
     distance = np.sqrt(sum((part / radius) ** 2 for part, radius in zip(_offsets(site), radii, strict=True)))
-    distance = distance + roughness * smooth_noise(site.hu.shape, 14.0, site.rng)  # coarse: no islands like nodules
+    bumps = np.clip(smooth_noise(site.hu.shape, 14.0, site.rng, order=3), -1.0, 1.0)  # coarse and small: no islands
+    distance = distance + roughness * bumps
     return np.clip((1.0 - distance) * edge, 0.0, 1.0).astype(np.float32)
 
 
