@@ -1,0 +1,257 @@
+"""Slices through a finding for a report: upright, in millimetres, with what lies where as rings.
+
+A *panel* is a square of 50 mm cut through one point along the axial, coronal or sagittal
+plane, seen as radiologists do: the patient's right side on the left, the head or the front
+on top. Positions inside a panel are mm from its upper left corner, so a drawing of
+50 x 50 units lays rings over the picture without any scaling.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_alnct.core.findings import Candidate, ReferenceNodule
+from napari_alnct.core.geometry import Geometry, Triple
+from napari_alnct.core.resampling import axis_indices, resample_linear
+from napari_alnct.core.volume import Volume
+from napari_alnct.evaluation.matching import radius_mm
+
+EDGE_MM, PIXEL_MM = 50.0, 0.4
+N_PIXELS = round(EDGE_MM / PIXEL_MM)
+LUNG_WINDOW_HU = (-1350.0, 150.0)
+OUTSIDE_GREY = 110  # where there is no scan; the legend says so
+GAPS_MM = {"reference": 1.0, "excluded": 1.0, "mark": 2.5}  # from a finding's edge to its ring: both stay visible
+LAYERS = ("excluded", "reference", "mark")  # from below: a reference nodule hides what was marked inside it
+
+Role = Literal["reference", "excluded", "mark"]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A way to cut: world axes (0 = x, 1 = y, 2 = z) of columns, rows and normal, and the letters at the edges.
+
+    ``is_head_up``: rows run against +z.
+    """
+
+    name: str
+    column: int
+    row: int
+    normal: int
+    is_head_up: bool
+    letters: tuple[str, str, str, str]  # left, right, top, bottom
+
+
+PLANES = (
+    Plane("axial", 0, 1, 2, False, ("R", "L", "A", "P")),
+    Plane("coronal", 0, 2, 1, True, ("R", "L", "S", "I")),
+    Plane("sagittal", 1, 2, 0, True, ("A", "P", "S", "I")),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """A finding to draw: its place and size in world mm, and what it is; diameter None when not known."""
+
+    position_xyz_mm: Triple
+    diameter_mm: float | None
+    role: Role
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ring:
+    """A circle in a panel, mm from its upper left corner."""
+
+    x_mm: float
+    y_mm: float
+    radius_mm: float
+    role: Role
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One picture: PNG as a data address, letters at its edges, rings, and crosses at the centres of marks."""
+
+    plane: Plane
+    picture: str
+    rings: tuple[Ring, ...]
+    crosses: tuple[tuple[float, float], ...]
+
+
+def overlay_of(finding: Candidate | ReferenceNodule, role: Role) -> Overlay:
+    """Give a mark or an annotated finding as something to draw.
+
+    Parameters
+    ----------
+    finding : Candidate or ReferenceNodule
+        A finding without a diameter has the size with which it is judged; a mark without one has none.
+    role : {"reference", "excluded", "mark"}
+        What it is.
+
+    Returns
+    -------
+    Overlay
+    """
+    if role == "mark":
+        diameter = finding.diameter_mm if finding.diameter_mm > 0 else None
+    else:
+        diameter = 2 * radius_mm(finding.diameter_mm)
+    return Overlay(position_xyz_mm=finding.position_xyz_mm, diameter_mm=diameter, role=role)
+
+
+def cut_panels(volume: Volume, centre_xyz_mm: Triple, overlays: Sequence[Overlay]) -> tuple[Panel, ...]:
+    """Give the three panels around a point.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan.
+    centre_xyz_mm : tuple of float
+        World LPS mm; it comes to lie in the middle of each panel.
+    overlays : sequence of Overlay
+        What to draw where a panel cuts it; the first mark also gets a cross, seen through.
+
+    Returns
+    -------
+    tuple of Panel
+        Axial, coronal, sagittal.
+    """
+    marks = [overlay for overlay in overlays if overlay.role == "mark"][:1]
+    panels, layers = [], sorted(overlays, key=lambda overlay: LAYERS.index(overlay.role))
+    for plane in PLANES:
+        rings = (_ring(plane, centre_xyz_mm, overlay) for overlay in layers)
+        panels.append(
+            Panel(
+                plane=plane,
+                picture=data_address(grey_png(slice_grey(volume, centre_xyz_mm, plane)), "image/png"),
+                rings=tuple(ring for ring in rings if ring is not None),
+                crosses=tuple(_place(plane, centre_xyz_mm, mark.position_xyz_mm) for mark in marks),
+            )
+        )
+    return tuple(panels)
+
+
+def slice_grey(volume: Volume, centre_xyz_mm: Triple, plane: Plane) -> NDArray[np.uint8]:
+    """Give one slice in the lung window, upright.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan.
+    centre_xyz_mm : tuple of float
+        Its middle, world LPS mm.
+    plane : Plane
+        How to cut.
+
+    Returns
+    -------
+    ndarray of uint8, shape (125, 125)
+        0 to 255 over -1350 to 150 HU; rows from top, columns from left, 0.4 mm a pixel; one grey
+        outside the scan.
+    """
+    grid = _slice_grid(centre_xyz_mm, plane)
+    low, high = LUNG_WINDOW_HU
+    hu = resample_linear(volume.hu, volume.geometry, grid, window=LUNG_WINDOW_HU, dtype=np.float32)
+    grey = np.rint((hu - low) * (255 / (high - low))).astype(np.uint8)
+    grey[~_is_inside(volume.geometry, grid)] = OUTSIDE_GREY
+    flat = grey.squeeze(axis=2 - plane.normal)
+    return np.ascontiguousarray(flat[::-1] if plane.is_head_up else flat)
+
+
+def grey_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Give a grey picture as PNG.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (rows, columns)
+        0 = black.
+
+    Returns
+    -------
+    bytes
+        8-bit greyscale; the same pixels always give the same bytes.
+
+    References
+    ----------
+    W3C, Portable Network Graphics (Second Edition), sections 5 and 11.2.
+    """
+    rows, columns = pixels.shape
+    before = np.pad(pixels[:-1], ((1, 0), (0, 0)))
+    filtered = np.empty((rows, columns + 1), np.uint8)
+    filtered[:, 0] = 2  # filter type Up: the difference to the row above packs better
+    filtered[:, 1:] = pixels - before
+    header = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
+    data = zlib.compress(filtered.tobytes(), 9)
+    parts = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, body) for name, body in parts)
+
+
+def data_address(content: bytes, kind: str) -> str:
+    """Give bytes as an address that needs no file: ``data:image/png;base64,...``.
+
+    Parameters
+    ----------
+    content : bytes
+        A whole file.
+    kind : str
+        Its media type.
+
+    Returns
+    -------
+    str
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def _slice_grid(centre_xyz_mm: Triple, plane: Plane) -> Geometry:
+    """Give the LPS grid of one slice: a single voxel along the normal."""
+    shape, origin = [1, 1, 1], list(centre_xyz_mm)
+    for axis in (plane.column, plane.row):
+        shape[axis] = N_PIXELS
+        origin[axis] -= PIXEL_MM * (N_PIXELS - 1) / 2
+    x, y, z = origin
+    nx, ny, nz = shape
+    return Geometry(shape_zyx=(nz, ny, nx), spacing_zyx_mm=(PIXEL_MM,) * 3, origin_xyz_mm=(x, y, z))
+
+
+def _is_inside(scan: Geometry, grid: Geometry) -> NDArray[np.bool_]:
+    """Tell which voxels of an LPS grid lie inside the outer edges of another."""
+    z, y, x = (
+        (index >= -0.5) & (index < n - 0.5) for index, n in zip(axis_indices(scan, grid), scan.shape_zyx, strict=True)
+    )
+    inside: NDArray[np.bool_] = z[:, None, None] & y[None, :, None] & x[None, None, :]
+    return inside
+
+
+def _place(plane: Plane, centre_xyz_mm: Triple, position_xyz_mm: Triple) -> tuple[float, float]:
+    """Give where a point comes to lie in a panel, mm from its upper left corner."""
+    right = position_xyz_mm[plane.column] - centre_xyz_mm[plane.column]
+    down = position_xyz_mm[plane.row] - centre_xyz_mm[plane.row]
+    return EDGE_MM / 2 + right, EDGE_MM / 2 + (-down if plane.is_head_up else down)
+
+
+def _ring(plane: Plane, centre_xyz_mm: Triple, overlay: Overlay) -> Ring | None:
+    """Give the circle in which the panel cuts the sphere of a finding, a little larger; None when it does not."""
+    if overlay.diameter_mm is None:
+        return None
+    off = overlay.position_xyz_mm[plane.normal] - centre_xyz_mm[plane.normal]
+    squared = (overlay.diameter_mm / 2) ** 2 - off**2
+    if squared <= 0:
+        return None
+    x, y = _place(plane, centre_xyz_mm, overlay.position_xyz_mm)
+    radius = math.sqrt(squared) + GAPS_MM[overlay.role]
+    if max(abs(x - EDGE_MM / 2), abs(y - EDGE_MM / 2)) > EDGE_MM / 2 + radius:
+        return None  # nothing of it would be seen
+    return Ring(x_mm=x, y_mm=y, radius_mm=radius, role=overlay.role)
