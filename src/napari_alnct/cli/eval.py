@@ -34,7 +34,7 @@ def execute(
     seed: Seed = 0,
     allow_trained_on: Yes = False,
 ) -> int:
-    """Judge a classifier on patches: ROC, precision-recall, confusion matrix, calibration, by size.
+    r"""Judge a classifier on patches: ROC, precision-recall, confusion matrix, calibration, by size.
 
     Writes metrics.json (all figures), roc.png, pr.png, confusion.png, calibration.png, by_size.png, and the
     curves as CSV. 95 % intervals come from drawing whole scans, because patches of one scan are alike; DeLong's
