@@ -1,7 +1,8 @@
-"""The subcommand ``models``: what is bundled, what a model says of itself, whether it is intact."""
+"""The subcommand ``models``: what is bundled, what a model says of itself, whether it is intact; others by address."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -11,22 +12,29 @@ if TYPE_CHECKING:
 
 
 def execute(
-    action: Literal["list", "info", "verify"] = "list",
+    action: Literal["list", "info", "verify", "download"] = "list",
     name: str = "default",
     /,
     *,
     json: Annotated[bool, Parameter(negative="")] = False,
+    sha256: str | None = None,
+    out: Path | None = None,
 ) -> None:
-    """List the bundled models, show one, or check one.
+    """List the bundled models, show one, check one, or fetch another.
 
     Parameters
     ----------
     action
-        list: names and sizes; info: recipe, thresholds and results; verify: hash, weights and self-test.
+        list: names and sizes; info: recipe, thresholds and results; verify: hash, weights and self-test;
+        download: a model file from an https address, checked in the same way.
     name
-        Name of a bundled model, or the path of a .safetensors file.
+        Name of a bundled model, or the path of a .safetensors file; with download its address.
     json
         With info: print the whole recipe as JSON.
+    sha256
+        With download: the SHA-256 of the file, as its maker publishes it.
+    out
+        With download: file or folder to write; by default the name in the address, in this folder.
 
     Examples
     --------
@@ -34,7 +42,13 @@ def execute(
     napari-alnct-train models info default
     napari-alnct-train models info runs/mine/model.safetensors --json
     napari-alnct-train models verify
+    napari-alnct-train models download https://example.org/other.safetensors --sha256 HASH --out other.safetensors
     """
+    if action == "download":
+        from napari_alnct.cli.model_download import download_model
+
+        print(download_model(name, sha256, out))
+        return
     from napari_alnct.models.catalogue import find_model, list_models
 
     if action == "list":
