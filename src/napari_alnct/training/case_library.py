@@ -136,6 +136,12 @@ class StoredDonors(Sequence[Donor]):
     def __init__(self, entries: Sequence[tuple[Path, int, dict[str, Any]]], more: Sequence[Donor] = ()) -> None:
         self.entries, self.more = tuple(entries), tuple(more)
 
+    @cached_property
+    def diameters_mm(self) -> NDArray[np.float64]:
+        """Give the diameters of all donors without reading them."""
+        stored = [facts["diameter_mm"] for _, _, facts in self.entries]
+        return np.array([*stored, *(donor.diameter_mm for donor in self.more)], float)
+
     def __len__(self) -> int:
         """Give the number of donors."""
         return len(self.entries) + len(self.more)

@@ -48,6 +48,30 @@ class TrainingCase:
         """Give the lung mask, shape (z, y, x), unpacked anew at each call."""
         return np.unpackbits(self.lung_bits, count=self.hu.size).view(np.bool_).reshape(self.hu.shape)
 
+    def lungs_in(self, start_zyx: NDArray[np.int_], edge_vox: int) -> NDArray[np.bool_]:
+        """Give the lung mask of a cube; no lung outside the scan.
+
+        Parameters
+        ----------
+        start_zyx : ndarray of int, shape (3,)
+            First voxel of the cube; may lie outside.
+        edge_vox : int
+            Voxels along each axis.
+
+        Returns
+        -------
+        ndarray of bool, shape (edge, edge, edge)
+        """
+        shape, out = self.hu.shape, np.zeros((edge_vox,) * 3, bool)
+        ends = zip(start_zyx, shape, strict=True)
+        low, high = np.array([(max(0, int(a)), max(0, min(n, int(a) + edge_vox))) for a, n in ends]).T
+        first, last = low[0] * shape[1] * shape[2], max(low[0], high[0]) * shape[1] * shape[2]
+        bits = np.unpackbits(self.lung_bits[first // 8 : -(-last // 8)])[first % 8 : first % 8 + last - first]
+        slab = bits.view(np.bool_).reshape(-1, *shape[1:])[:, low[1] : high[1], low[2] : high[2]]
+        to = low - start_zyx
+        out[to[0] : to[0] + slab.shape[0], to[1] : to[1] + slab.shape[1], to[2] : to[2] + slab.shape[2]] = slab
+        return out
+
 
 def make_case(
     name: str,

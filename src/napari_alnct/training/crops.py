@@ -18,6 +18,7 @@ from scipy import ndimage
 from napari_alnct.core.config import check_bounds
 from napari_alnct.core.network import OUTPUT_STRIDE
 from napari_alnct.core.targets import CellTargets, assign_cells
+from napari_alnct.training.case_library import overview_of
 from napari_alnct.training.cases import SPOT_SORTS, TrainingCase
 from napari_alnct.training.imitations import imitate
 from napari_alnct.training.insertion import Donor
@@ -47,6 +48,10 @@ class CropSettings:
     """Share of patches of real scans into which a finding that is no nodule is painted."""
     synthetic_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.3
     """Share of patches from phantoms when there are real scans too."""
+    nodule_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.0
+    """Share of patches around a nodule drawn from all nodules of all real scans; for data sets with many."""
+    mined_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.0
+    """Share of patches around a false mark of the detector in an earlier state, once there are some."""
     low_hu: Annotated[float, {"min": -1500.0, "max": -500.0}] = -1000.0
     """Lower end of the shared window."""
     high_hu: Annotated[float, {"min": 0.0, "max": 3000.0}] = 400.0
@@ -67,8 +72,28 @@ class Patch:
     targets: CellTargets
 
 
+@dataclass(frozen=True, eq=False)
+class MinedMarks:
+    """False marks of the detector on training cases.
+
+    ``case`` (M,): number of the case; ``index_zyx`` (M, 3): voxel; ``logits`` (M,): of the first stage.
+    """
+
+    case: NDArray[np.intp]
+    index_zyx: NDArray[np.int16]
+    logits: NDArray[np.float64]
+
+
+NO_MARKS = MinedMarks(np.zeros(0, np.intp), np.zeros((0, 3), np.int16), np.zeros(0))
+
+
 def draw_patch(
-    cases: Sequence[TrainingCase], donors: Sequence[Donor], settings: CropSettings, seed: int, number: int
+    cases: Sequence[TrainingCase],
+    donors: Sequence[Donor],
+    settings: CropSettings,
+    seed: int,
+    number: int,
+    mined: MinedMarks = NO_MARKS,
 ) -> Patch:
     """Give patch `number` of a run.
 
@@ -82,14 +107,16 @@ def draw_patch(
         Shares and sizes.
     seed, number : int
         Together decide everything.
+    mined : MinedMarks
+        False marks to learn from.
 
     Returns
     -------
     Patch
     """
     rng = np.random.default_rng((seed, number))
-    case = _choose_case(cases, settings, rng)
-    start = _choose_start(case, settings, rng)
+    case, focus = _choose_focus(cases, settings, mined, rng)
+    start = _choose_start(case, focus, settings, rng)
     hu = cut(case.hu, start, settings.edge_vox, settings.low_hu)
     np.clip(hu, settings.low_hu, settings.high_hu, out=hu)
     centres, diameters = case.centres_zyx_vox - start, case.diameters_mm
@@ -104,7 +131,7 @@ def draw_patch(
         centres, diameters = np.vstack([centres, more[0]]), np.concatenate([diameters, more[1]])
     painter = np.random.default_rng((seed, number, 3))
     if not case.is_synthetic and painter.random() < settings.imitation_share:
-        lungs = cut(case.lungs, start, settings.edge_vox, 0) > 0
+        lungs = case.lungs_in(start, settings.edge_vox)
         hu, _ = imitate(hu, lungs, centres, diameters / 2, painter)
     inside = np.all((centres >= 0) & (centres <= settings.edge_vox - 1), axis=1)
     targets = assign_cells(
@@ -117,21 +144,40 @@ def draw_patch(
     return _turn(degrade(hu, rng), targets, rng)
 
 
-def _choose_case(cases: Sequence[TrainingCase], settings: CropSettings, rng: np.random.Generator) -> TrainingCase:
-    synthetic = [case for case in cases if case.is_synthetic]
-    real = [case for case in cases if not case.is_synthetic]
-    use_synthetic = synthetic and (not real or rng.random() < settings.synthetic_share)
+def _choose_focus(
+    cases: Sequence[TrainingCase], settings: CropSettings, mined: MinedMarks, rng: np.random.Generator
+) -> tuple[TrainingCase, NDArray[np.float64]]:
+    """Give a case and the place in it that the patch is about: a false mark, a nodule, or any place."""
+    overview = overview_of(cases)
+    draw = rng.random() if settings.mined_share + settings.nodule_share > 0 else 1.0
+    if draw < settings.mined_share and len(mined.case):
+        k = int(rng.integers(len(mined.case)))
+        return cases[int(mined.case[k])], mined.index_zyx[k].astype(float)
+    if settings.mined_share <= draw < settings.mined_share + settings.nodule_share and len(overview.real_nodules):
+        number, nodule = overview.real_nodules[rng.integers(len(overview.real_nodules))]
+        return cases[int(number)], cases[int(number)].centres_zyx_vox[nodule]
+    real, synthetic = overview.real, overview.synthetic
+    use_synthetic = len(synthetic) and (not len(real) or rng.random() < settings.synthetic_share)
     pool = synthetic if use_synthetic else real
-    return pool[int(rng.integers(len(pool)))]
+    case = cases[int(pool[int(rng.integers(len(pool)))])]
+    return case, _focus_in(case, settings, rng)
 
 
-def _choose_start(case: TrainingCase, settings: CropSettings, rng: np.random.Generator) -> NDArray[np.int_]:
-    """Give the first voxel of a patch around a nodule or around a random place in the lungs."""
+def _focus_in(case: TrainingCase, settings: CropSettings, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Give a nodule of the case or a random place in its lungs; the middle of a scan without lungs."""
     if len(case.centres_zyx_vox) and rng.random() < settings.real_nodule_share * (2 if case.is_synthetic else 1):
-        focus = case.centres_zyx_vox[rng.integers(len(case.centres_zyx_vox))]
-    else:
-        spots = case.spots[SPOT_SORTS[rng.integers(len(SPOT_SORTS))]]
-        focus = spots[rng.integers(len(spots))].astype(float)
+        return case.centres_zyx_vox[rng.integers(len(case.centres_zyx_vox))]
+    sorts = [sort for sort in SPOT_SORTS if len(case.spots[sort])]
+    if not sorts:
+        return np.array(case.hu.shape) / 2
+    spots = case.spots[sorts[rng.integers(len(sorts))]]
+    return spots[rng.integers(len(spots))].astype(float)
+
+
+def _choose_start(
+    case: TrainingCase, focus: NDArray[np.float64], settings: CropSettings, rng: np.random.Generator
+) -> NDArray[np.int_]:
+    """Give the first voxel of a patch that holds the focus, which is not always in its middle."""
     jitter = rng.uniform(-0.4, 0.4, 3) * settings.edge_vox
     start = np.rint(focus + jitter - settings.edge_vox / 2).astype(int)
     last = np.maximum(np.array(case.hu.shape) - settings.edge_vox, 0)

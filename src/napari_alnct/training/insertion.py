@@ -190,11 +190,28 @@ def draw_donor(donors: Sequence[Donor], rng: np.random.Generator) -> tuple[Donor
         The donor as it is, and new size over old size, 0.4 to 1.6.
     """
     wish_mm = draw_diameter_mm(rng)
-    scales = wish_mm / np.array([donor.diameter_mm for donor in donors])
+    scales = wish_mm / diameters_of(donors)
     fits = np.flatnonzero((scales >= SCALES[0]) & (scales <= SCALES[1]))
     number = int(rng.choice(fits)) if len(fits) else int(rng.integers(len(donors)))
     donor, scale = donors[number], float(np.clip(scales[number], *SCALES))
     return donor, float(np.clip(donor.diameter_mm * scale, *DIAMETERS_MM)) / donor.diameter_mm
+
+
+def diameters_of(donors: Sequence[Donor]) -> NDArray[np.float64]:
+    """Give the diameters of donors; those on disk are not read for it.
+
+    Parameters
+    ----------
+    donors : sequence of Donor
+        In memory, or with an attribute ``diameters_mm`` of their own.
+
+    Returns
+    -------
+    ndarray, shape (N,)
+        mm.
+    """
+    known: NDArray[np.float64] | None = getattr(donors, "diameters_mm", None)
+    return np.array([donor.diameter_mm for donor in donors]) if known is None else known
 
 
 def vary(donor: Donor, rng: np.random.Generator) -> tuple[Donor, str]:

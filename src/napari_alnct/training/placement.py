@@ -70,6 +70,8 @@ def place_donors(
         donor = transform_donor(*draw_donor(donors, rng), rng)
         is_control = k >= n_donors
         if is_control:
+            if not len(case.spots["aerated"]):
+                continue
             donor = _as_control(donor, case, rng)
         donor, way = vary(donor, rng) if is_varied else (donor, "mixed")
         centre = _free_spot(case, start, donor.diameter_mm / 2, places, radii, hu.shape, rng)
