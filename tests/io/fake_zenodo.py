@@ -41,7 +41,7 @@ class Request:
 
     @property
     def key(self) -> str:
-        """Name of the file asked for, empty for a record."""
+        """Give the name of the file asked for, empty for a record."""
         match = re.search(r"/files/([^/?]+)", self.path)
         return unquote(match[1]) if match else ""
 
@@ -76,11 +76,11 @@ class FakeZenodo:
 
     @property
     def api(self) -> str:
-        """Address of the record API."""
+        """Give the address of the record API."""
         return f"{self.url}/api"
 
     def asked(self, key: str) -> list[Request]:
-        """Requests for one file."""
+        """Give the requests for one file."""
         return [request for request in self.requests if request.key == key]
 
     def document(self, record: str) -> dict[str, object]:

@@ -195,13 +195,13 @@ class _Crew:
             is_cancelled=self.stopped.is_set,
             patience=self.patience,
         )
-        line = f"{name} is there, {decimal(file.size)}, {file.remote.algorithm.upper()} as in the record"
+        line = f"{name}: {decimal(file.size)}, {file.remote.algorithm.upper()} as in the record"
         if file.is_archive:
             try:
                 members = self._unpack(file, folder / name)
             except OSError as error:
                 raise _unpacking_fault(error, name) from error
-            line += f", {len(members)} files unpacked"
+            line += f", {len(members)} {'file' if len(members) == 1 else 'files'} unpacked"
         self.watch.on_done(name, line)
 
     def _unpack(self, file: DataFile, archive: Path) -> list[Member]:
