@@ -95,7 +95,7 @@ def execute(
     from napari_alnct.io.patch_store import PatchStore
 
     store = PatchStore.open(csv)
-    classifier = load_classifier(ckpt, feat_mult=feat_mult, config=config)
+    classifier = load_classifier(ckpt, feat_mult=feat_mult, config=config, patch_vox=store.patch_vox)
     wish = EvaluationWish(
         rule=rule,
         n_samples=bootstrap,

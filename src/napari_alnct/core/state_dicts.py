@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ PLACES = ("average", "ema", "state_dict", "model_state_dict", "model", "network"
 WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and AveragedModel; of torch.compile
 NOT_WEIGHTS = ("n_averaged",)  # AveragedModel's counter
 CODE_WORDS = ("GLOBAL", "global", "TorchScript")  # in what torch says about a file that holds more than weights
-OF_DAMAGED_FILES = (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError)
+OF_DAMAGED_FILES = (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +106,10 @@ def fill_network(network: nn.Module, tensors: dict[str, Tensor], name: str, *, a
 
 
 def _loaded(path: Path) -> Any:
-    """Give what the file holds, as far as it is numbers, text and containers."""
+    """Give what the file holds, as far as it is numbers, text and containers; where it has checksums they must hold."""
     try:
+        if zipfile.is_zipfile(path) and _has_flipped_bits(path):
+            raise RuntimeError("a checksum differs")  # torch alone would load it in silence
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old formats make torch warn; what cannot be read raises anyway
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -116,6 +119,11 @@ def _loaded(path: Path) -> Any:
         raise ModelError(f"{path.name} cannot be read ({fault.strerror}); check the path") from fault
     except (pickle.UnpicklingError, RuntimeError, EOFError, *OF_DAMAGED_FILES) as fault:
         raise ModelError(_why_refused(path, str(fault))) from fault
+
+
+def _has_flipped_bits(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip() is not None
 
 
 def _why_refused(path: Path, reason: str) -> str:
