@@ -18,9 +18,7 @@ from napari_alnct import __version__
 from napari_alnct.batch.report_cards import ExampleView, example_views
 from napari_alnct.batch.report_examples import choose_examples, list_outcomes
 from napari_alnct.batch.report_facts import (
-    ModelFacts,
     data_facts,
-    find_model_facts,
     recipe_facts,
     shown_text,
     training_facts,
@@ -29,6 +27,7 @@ from napari_alnct.batch.report_facts import (
 from napari_alnct.batch.report_images import EDGE_MM, GAPS_MM, LUNG_WINDOW_HU
 from napari_alnct.batch.report_inputs import ReportInputs, RunRecord, open_scans, read_record
 from napari_alnct.batch.report_judging import Judged, judge_inputs
+from napari_alnct.batch.report_model import ModelFacts, find_model_facts
 from napari_alnct.batch.report_pictures import Progress, take_pictures
 from napari_alnct.batch.report_tables import evaluation_view, froc_view, input_rows, learning_view, unsearched_rows
 from napari_alnct.core.errors import SettingsError
