@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,8 +22,9 @@ from napari_alnct.batch.report_images import (
     slice_grey,
 )
 from napari_alnct.core.findings import Candidate, ReferenceNodule
+from napari_alnct.core.geometry import IDENTITY, Geometry
 from napari_alnct.core.volume import Volume
-from tests.core.chest import Ball, chest_geometry, chest_hu
+from tests.core.chest import Ball, ellipsoid, world_grid
 
 AXIAL, CORONAL, SAGITTAL = PLANES
 CENTRE = (65.0, 0.0, 0.0)  # in the left lung
@@ -30,10 +32,17 @@ FLIPPED = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)  # as LUNA16 stores so
 
 
 def chest(
-    *balls: Ball, spacing: tuple[float, float, float] = (2.0, 1.0, 1.0), direction: tuple[float, ...] | None = None
+    *balls: Ball, spacing: tuple[float, float, float] = (2.0, 1.0, 1.0), direction: tuple[float, ...] = IDENTITY
 ) -> Volume:
-    grid = chest_geometry(spacing, direction) if direction else chest_geometry(spacing)
-    return Volume.from_source(chest_hu(grid, balls), grid)
+    """Give a block of lung of 80 mm around the point of view, with balls, as stored along `direction`."""
+    z, y, x = (round(80 / s) for s in spacing)
+    grid = Geometry(shape_zyx=(z, y, x), spacing_zyx_mm=spacing, direction=direction)
+    first = np.subtract(CENTRE, grid.index_to_world(np.subtract(grid.shape_zyx, 1) / 2))
+    grid = replace(grid, origin_xyz_mm=tuple(map(float, first)))
+    hu = np.full(grid.shape_zyx, -860, np.int16)
+    for centre, radius_mm, value in balls:
+        hu[ellipsoid(world_grid(grid), centre, (radius_mm,) * 3)] = value
+    return Volume.from_source(hu, grid)
 
 
 def bright(picture: np.ndarray) -> tuple[float, float]:
@@ -43,8 +52,8 @@ def bright(picture: np.ndarray) -> tuple[float, float]:
     return (rows.mean() - middle) * PIXEL_MM, (columns.mean() - middle) * PIXEL_MM
 
 
-@pytest.mark.parametrize("direction", [None, FLIPPED], ids=["as is", "x and y stored backwards"])
-def test_pictures_are_upright(direction: tuple[float, ...] | None) -> None:
+@pytest.mark.parametrize("direction", [IDENTITY, FLIPPED], ids=["as is", "x and y stored backwards"])
+def test_pictures_are_upright(direction: tuple[float, ...]) -> None:
     """A ball 10 mm to the left, 6 mm to the back and 8 mm to the head lies right, down or up as a reader expects.
 
     Each plane is cut through the ball itself; the picture's middle is the point of view.
@@ -85,10 +94,10 @@ def test_outside_of_the_scan_is_one_grey() -> None:
 
 def test_the_window_is_that_of_the_lung() -> None:
     """-1350 HU and below is black, 150 HU and above white; -600 HU the middle."""
-    grid = chest_geometry((4.0, 4.0, 4.0))
+    grid = chest(spacing=(4.0, 4.0, 4.0)).geometry
     for hu, grey in ((-2000, 0), (-600, 128), (300, 255)):
         volume = Volume(np.full(grid.shape_zyx, hu, np.int16), grid, grid)
-        assert np.unique(slice_grey(volume, (0.0, 0.0, 0.0), AXIAL)).tolist() == [grey]
+        assert np.unique(slice_grey(volume, CENTRE, AXIAL)).tolist() == [grey]
 
 
 def test_pictures_are_valid_png() -> None:
