@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 from typing import Self
 
@@ -29,6 +30,7 @@ class DownloadBar:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._tasks: dict[tuple[str, str], TaskID] = {}
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         """Show the bars."""
@@ -44,14 +46,16 @@ class DownloadBar:
     def show(self, name: str, stage: str, n_bytes: int, total: int | None) -> None:
         """Move the bar of a file; a new stage of it gets a new bar."""
         key = (name, stage)
-        if key not in self._tasks:
-            self._remove(name)
-            self._tasks[key] = self._bar.add_task(f"{stage} {name}", total=total)
-        self._bar.update(self._tasks[key], completed=n_bytes)
+        with self._lock:
+            if key not in self._tasks:
+                self._remove(name)
+                self._tasks[key] = self._bar.add_task(f"{stage} {name}", total=total)
+            self._bar.update(self._tasks[key], completed=n_bytes)
 
     def finish(self, name: str, line: str) -> None:
         """Remove the bar of a file and say how it ended."""
-        self._remove(name)
+        with self._lock:
+            self._remove(name)
         self._console.print(line, markup=False)
 
     def _remove(self, name: str) -> None:
