@@ -204,10 +204,11 @@ def _in_order(
                     plan = left.popleft()
                     pending.append((plan, pool.submit(job, plan)))
                 plan, future = pending.popleft()
-                while not future.done():
-                    wait([future], timeout=POLL_S)
+                is_ready = False
+                while not is_ready:
                     if is_cancelled is not None and is_cancelled():
                         raise JobCancelled("cancelled; nothing was written")
+                    is_ready = bool(wait([future], timeout=POLL_S).done)
                 yield plan, future.result()
         except BaseException:
             stop.set()
