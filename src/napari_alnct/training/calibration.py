@@ -19,8 +19,12 @@ from napari_alnct.core.detector import second_look_logits
 from napari_alnct.core.errors import ModelError
 from napari_alnct.core.inference import Runner
 from napari_alnct.evaluation.froc import FP_RATES, FrocCurve, froc_curve
+from napari_alnct.evaluation.matching import ScanMatch
+from napari_alnct.training.build_run import Log
+from napari_alnct.training.cases import TrainingCase
+from napari_alnct.training.detector_validation import judge_matches
 from napari_alnct.training.marks import CaseMarks, find_marks, judge, with_donors
-from napari_alnct.training.materials import Log, Materials, build_prepare_settings
+from napari_alnct.training.materials import Materials
 from napari_alnct.training.settings import BuildSettings
 
 N_DONORS = 10  # held-out donors per real scan and turn: the density is a test bed's, not a patient's
@@ -74,13 +78,13 @@ def score_held_out(
     Returns
     -------
     list of ScoredMarks
-        Real cases several times with different donors, phantoms once.
+        Real cases several times with different donors; once where there are no held-out donors; phantoms once.
     """
-    prepare = build_prepare_settings(settings)
+    prepare = materials.prepare
     scored = []
     for number, case in enumerate(materials.held_cases):
-        for turn in range(1 if case.is_synthetic else N_TURNS):
-            donors = () if case.is_synthetic else materials.held_donors
+        donors = () if case.is_synthetic else materials.held_donors
+        for turn in range(N_TURNS if donors else 1):
             host = with_donors(case, donors, N_DONORS, settings.crops.round_hu, 7000 + 100 * number + turn)
             marks = find_marks(first, host, prepare)
             edge = settings.classifier.patch_vox
@@ -120,8 +124,11 @@ def calibrate(scored: Sequence[ScoredMarks]) -> Calibration:
     scores = [_sigmoid(combine[0] * s.first + combine[1] * s.second + combine[2]) for s in scored]
     curve = _curve(scored, scores)
     first_curve = _curve(scored, [_sigmoid(alone[0] * s.first + alone[1]) for s in scored])
-    results = {"all": summary(curve), "first stage alone": summary(first_curve)}
-    for name, synthetic in (("real scans, inserted nodules", False), ("phantoms", True)):
+    hosts = [_nodules(s.marks.case) for s in scored]
+    interval = judge_matches([_judged(s, value) for s, value in zip(scored, scores, strict=True)], hosts).cpm_ci95
+    results = {"all": summary(curve) | {"cpm_ci95": [round(v, 4) for v in interval]}}
+    results["first stage alone"] = summary(first_curve)
+    for name, synthetic in (("real scans", False), ("phantoms", True)):
         part = [i for i, s in enumerate(scored) if s.marks.case.is_synthetic == synthetic]
         if part:
             results[name] = summary(_curve([scored[i] for i in part], [scores[i] for i in part]))
@@ -150,8 +157,15 @@ def summary(curve: FrocCurve) -> dict[str, Any]:
 
 
 def _curve(scored: Sequence[ScoredMarks], scores: Sequence[FloatArray]) -> FrocCurve:
-    pairs = zip(scored, scores, strict=True)
-    return froc_curve([judge(s.marks.case, s.marks.peaks.positions_xyz_mm, value) for s, value in pairs])
+    return froc_curve([_judged(s, value) for s, value in zip(scored, scores, strict=True)])
+
+
+def _judged(scored: ScoredMarks, scores: FloatArray) -> ScanMatch:
+    return judge(scored.marks.case, scored.marks.peaks.positions_xyz_mm, scores)
+
+
+def _nodules(case: TrainingCase) -> tuple[FloatArray, FloatArray]:
+    return case.geometry.index_to_world(case.centres_zyx_vox), case.diameters_mm
 
 
 def _logistic(features: FloatArray, labels: NDArray[np.int8]) -> FloatArray:

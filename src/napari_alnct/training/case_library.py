@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -145,6 +145,22 @@ class StoredDonors(Sequence[Donor]):
     def __len__(self) -> int:
         """Give the number of donors."""
         return len(self.entries) + len(self.more)
+
+    def without(self, numbers: Collection[int]) -> StoredDonors:
+        """Give the donors but some.
+
+        Parameters
+        ----------
+        numbers : collection of int
+            Those to leave out.
+
+        Returns
+        -------
+        StoredDonors
+        """
+        left_out, n_stored = set(numbers), len(self.entries)
+        entries = [entry for k, entry in enumerate(self.entries) if k not in left_out]
+        return StoredDonors(entries, [d for k, d in enumerate(self.more, start=n_stored) if k not in left_out])
 
     @overload
     def __getitem__(self, index: int) -> Donor: ...

@@ -105,7 +105,8 @@ def find_marks(runner: Runner, case: TrainingCase, prepare: PrepareSettings) -> 
         At most 100 marks.
     """
     settings = DetectionSettings()
-    cells = score_map(runner, case.hu, prepare, most_voxels=int(settings.max_block_mvox * 1e6))
+    hu = np.array(case.hu)  # into memory in one go: torch refuses voxels that are mapped read-only
+    cells = score_map(runner, hu, prepare, most_voxels=int(settings.max_block_mvox * 1e6))
     peaks = find_peaks(cells, case.geometry)
     lungs = LungMask(case.lungs, case.geometry)
     near = lungs.distance_mm(peaks.positions_xyz_mm) <= settings.lung_margin_mm

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from napari_alnct import __version__
 from napari_alnct.core.config import PrepareSettings
 from napari_alnct.data.phantom import PhantomSettings, make_phantom
+from napari_alnct.io.identifiers import short_hash
+from napari_alnct.training.build_run import Log
+from napari_alnct.training.case_library import CaseLibrary, is_stored, write_case
 from napari_alnct.training.cases import TrainingCase
 from napari_alnct.training.insertion import Donor
 from napari_alnct.training.settings import BuildSettings
 from napari_alnct.training.sources import cube_names, load_pack_cases, load_pack_donors, pack_case_names, phantom_case
 
 FIELD_MM = (310.0, 340.0, 340.0)  # of the phantoms, z, y, x
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +42,8 @@ def build_prepare_settings(settings: BuildSettings) -> PrepareSettings:
     return PrepareSettings(spacing_mm=1.0, low_hu=settings.crops.low_hu, high_hu=settings.crops.high_hu)
 
 
-def gather(settings: BuildSettings, pack: Path | None, log: Log) -> Materials:
-    """Give everything that a build needs.
+def gather(settings: BuildSettings, pack: Path | None, log: Log, folder: Path | None = None) -> Materials:
+    """Give everything that a build from the data pack or from phantoms alone needs.
 
     Parameters
     ----------
@@ -48,32 +53,103 @@ def gather(settings: BuildSettings, pack: Path | None, log: Log) -> Materials:
         Folder of the data pack; None: phantoms alone.
     log : callable
         Told what was loaded.
+    folder : Path, optional
+        Where cases are kept, to be mapped from; without it they stay in memory.
 
     Returns
     -------
     Materials
     """
     held_names = settings.held_out_cases
-    cases, held, donors, held_donors = [], [], [], []
+    cases, held = CaseShelf(folder), CaseShelf(folder)
+    donors, held_donors = [], []
     if pack is not None:
         log(f"reading the data pack {pack.name}")
-        cases = list(load_pack_cases(pack, leave_out=held_names))
-        held = list(load_pack_cases(pack, leave_out=set(pack_case_names(pack)) - set(held_names)))
+        cases.add_all(load_pack_cases(pack, leave_out=held_names))
+        held.add_all(load_pack_cases(pack, leave_out=set(pack_case_names(pack)) - set(held_names)))
         held_cubes = choose_held_cubes(cube_names(pack), settings)
         donors = load_pack_donors(pack, ceiling_hu=settings.crops.high_hu, leave_out=held_cubes)
         kept = {donor.name for donor in donors}
         held_donors = load_pack_donors(pack, ceiling_hu=settings.crops.high_hu, leave_out=kept)
-    prepare_settings = build_prepare_settings(settings)
+    prepare = build_prepare_settings(settings)
     for number in range(settings.n_phantoms + settings.n_phantoms_held_out):
-        case = phantom_case(make_phantom(training_phantom(settings.phantom_seed + number)), prepare_settings)
-        log(f"phantom {number + 1}: {len(case.diameters_mm)} nodules")
-        (cases if number < settings.n_phantoms else held).append(case)
+        log(f"phantom {number + 1} of {settings.n_phantoms + settings.n_phantoms_held_out}")
+        (cases if number < settings.n_phantoms else held).add_phantom(settings.phantom_seed + number, prepare)
     facts = {
-        "cases": [case.name for case in cases],
-        "held_out_cases": [case.name for case in held],
+        "cases": list(cases.names),
+        "held_out_cases": list(held.names),
         "held_out_donors": [donor.name for donor in held_donors],
     }
-    return Materials(tuple(cases), tuple(donors), tuple(held), tuple(held_donors), prepare_settings, facts)
+    return Materials(cases.cases(), tuple(donors), held.cases(), tuple(held_donors), prepare, facts)
+
+
+class CaseShelf:
+    """Cases that are being gathered: in a folder, to be mapped from, or in memory.
+
+    Parameters
+    ----------
+    folder : Path or None
+        None: in memory.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder, self.names = folder, list[str]()
+        self.paths: list[Path] = []
+        self._cases: list[TrainingCase] = []
+
+    def add_all(self, cases: Iterable[TrainingCase]) -> None:
+        """Add cases that are in memory, one at a time.
+
+        Parameters
+        ----------
+        cases : iterable of TrainingCase
+            Stored when there is a folder.
+        """
+        for case in cases:
+            if self.folder is None:
+                self._cases.append(case)
+                self.names.append(case.name)
+            else:
+                self._store(case.name, _content_hash(case), partial(_itself, case))
+
+    def add_phantom(self, seed: int, prepare: PrepareSettings) -> None:
+        """Add a phantom; one that is stored already is not made again.
+
+        Parameters
+        ----------
+        seed : int
+            Decides the phantom.
+        prepare : PrepareSettings
+            How it is prepared.
+        """
+        plan = training_phantom(seed)
+        if self.folder is None:
+            self.add_all([phantom_case(make_phantom(plan), prepare)])
+            return
+        fingerprint = hashlib.sha256(repr((__version__, plan, prepare)).encode()).hexdigest()
+        self._store(f"phantom {seed}", fingerprint, lambda: phantom_case(make_phantom(plan), prepare))
+
+    def cases(self) -> Sequence[TrainingCase]:
+        """Give what was gathered, in the order in which it was added."""
+        return tuple(self._cases) if self.folder is None else CaseLibrary(self.paths)
+
+    def _store(self, name: str, fingerprint: str, make: Callable[[], TrainingCase]) -> None:
+        assert self.folder is not None
+        path = self.folder / short_hash(name)
+        if not is_stored(path, fingerprint):
+            write_case(path, make(), (), fingerprint)
+        self.paths.append(path)
+        self.names.append(CaseLibrary([path]).names[0])
+
+
+def _itself(case: TrainingCase) -> TrainingCase:
+    return case
+
+
+def _content_hash(case: TrainingCase) -> str:
+    content = hashlib.sha256(case.hu.tobytes())
+    content.update(repr((case.geometry, case.centres_zyx_vox.tolist(), case.ignored_zyx_vox.tolist())).encode())
+    return content.hexdigest()
 
 
 def choose_held_cubes(names: list[str], settings: BuildSettings) -> set[str]:

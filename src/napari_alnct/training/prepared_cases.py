@@ -9,7 +9,7 @@ come from the folders of the training series.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -20,13 +20,13 @@ import numpy as np
 from napari_alnct.core.errors import SettingsError
 from napari_alnct.io.identifiers import short_hash
 from napari_alnct.io.prepared import PreparedDataset, PreparedEntry, PreparedFinding
+from napari_alnct.training.build_run import Log
 from napari_alnct.training.case_library import LIBRARY_VERSION, CaseLibrary, is_stored, write_case
 from napari_alnct.training.cases import TrainingCase, make_case
 from napari_alnct.training.nodule_cutting import cut_donors
 
 SPACING_MM = 1.0  # that cells, donors and insertion are made for
 BYTES_PER_VOXEL = 2.2  # of an unpacked scan: int16 and one bit of mask, with room for spots
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +101,10 @@ def prepared_case(dataset: PreparedDataset, entry: PreparedEntry) -> TrainingCas
     Returns
     -------
     TrainingCase
-        Nodules whose centre lies outside the prepared box are not to be judged.
+        With all its nodules, also those whose centre lies outside the prepared box: they count as missed.
     """
     hu, lungs, geometry = dataset.read(entry)
-    nodules = [n for n in dataset.nodules_of(entry.series_uid) if n.is_inside]
-    outside = [n for n in dataset.nodules_of(entry.series_uid) if not n.is_inside]
-    excluded = [*dataset.excluded_of(entry.series_uid), *outside]
+    nodules, excluded = dataset.nodules_of(entry.series_uid), dataset.excluded_of(entry.series_uid)
     return make_case(
         entry.series_uid,
         hu,

@@ -1,9 +1,14 @@
-"""The whole recipe of the bundled model as one settings object, kept as JSON in the repository."""
+"""The whole recipe of a detector with its second look as one settings object.
+
+The defaults of `BuildSettings` are the recipe of the bundled model, which is made from few
+scans and many inserted nodules; `PREPARED` is the recipe for a prepared data set with many
+nodules of its own, such as LUNA16.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +16,6 @@ from napari_alnct.core.config import ClassifierNetSettings, DetectorNetSettings,
 from napari_alnct.core.errors import SettingsError
 from napari_alnct.training.crops import CropSettings
 from napari_alnct.training.loop import TrainSettings
-
-_PARTS: dict[str, type] = {
-    "detector": DetectorNetSettings,
-    "classifier": ClassifierNetSettings,
-    "crops": CropSettings,
-    "first_stage": TrainSettings,
-    "second_look": TrainSettings,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +36,18 @@ class BuildSettings:
     """Share of the nodule cubes never trained on."""
     n_mining_rounds: Annotated[int, {"min": 1, "max": 20}] = 3
     """Times that new donors are put into every training scan to collect marks for the second look."""
+    pool_donors_per_scan: Annotated[int, {"min": 0, "max": 200}] = 24
+    """Donors put into each real scan per round."""
+    pool_errors_per_scan: Annotated[int, {"min": 1, "max": 100}] = 60
+    """Errors of the first stage kept per scan and round for the second look, strongest first."""
+    mining_at: Annotated[tuple[float, ...], {"min": 0.0, "max": 1.0}] = ()
+    """Shares of the first stage's run after which its false marks on the training scans are collected anew."""
+    mined_per_scan: Annotated[int, {"min": 1, "max": 100}] = 10
+    """False marks kept per scan, strongest first, for the first stage to learn from."""
+    validate_every: Annotated[int, {"min": 0, "max": 10_000_000}] = 0
+    """Steps of the first stage between validations, after which the best state is used; 0: its end is used."""
+    patience: Annotated[int, {"min": 0, "max": 1000}] = 0
+    """Validations without a better CPM after which the first stage ends early; 0: never."""
     detector: DetectorNetSettings = field(default_factory=DetectorNetSettings)
     classifier: ClassifierNetSettings = field(
         default_factory=lambda: ClassifierNetSettings(widths=(24, 48, 96), depths=(1, 1, 2))
@@ -54,13 +63,34 @@ class BuildSettings:
         check_bounds(self)
 
 
-def read_build_settings(path: Path) -> BuildSettings:
+PREPARED = BuildSettings(
+    name="detector",
+    n_phantoms=0,
+    n_phantoms_held_out=0,
+    held_out_cases=(),
+    n_mining_rounds=1,
+    pool_donors_per_scan=4,
+    pool_errors_per_scan=12,
+    mining_at=(0.3, 0.6),
+    validate_every=2500,
+    crops=CropSettings(
+        nodule_share=0.5, mined_share=0.2, insertion_share=0.4, low_hu=-1200.0, high_hu=600.0, round_hu=1.0
+    ),
+    first_stage=TrainSettings(n_patches=400_000, batch=16, workers=4, save_every=250),
+    second_look=TrainSettings(n_patches=100_000, batch=32, learning_rate=5e-4, workers=4, save_every=250),
+)
+"""The recipe for a prepared data set with many nodules, such as LUNA16."""
+
+
+def read_build_settings(path: Path, base: BuildSettings | None = None) -> BuildSettings:
     """Give the recipe in a JSON file.
 
     Parameters
     ----------
     path : Path
-        Names of settings and values; left-out settings keep their defaults.
+        Names of settings and values.
+    base : BuildSettings, optional
+        Where left-out settings come from, also those inside a part; default: the bundled model's recipe.
 
     Returns
     -------
@@ -72,13 +102,22 @@ def read_build_settings(path: Path) -> BuildSettings:
         If the file is not JSON or names an unknown setting.
     """
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
         raise SettingsError(f"{path.name}: not a readable JSON file ({fault}); see --help for an example") from fault
-    for key, cls in _PARTS.items():
-        if key in values:
-            values[key] = from_json(cls, values[key])
-    return from_json(BuildSettings, values)
+    settings: BuildSettings = _with_values(base or BuildSettings(), values, path.name)
+    return settings
+
+
+def _with_values(settings: Any, values: Any, file: str) -> Any:
+    """Give settings with some values replaced, part by part."""
+    if not isinstance(values, dict):
+        raise SettingsError(f"{file}: found {values!r:.40} for {type(settings).__name__}; write names and values")
+    merged = {part.name: getattr(settings, part.name) for part in fields(settings)}
+    for name, value in values.items():
+        is_part = is_dataclass(merged.get(name))
+        merged[name] = _with_values(merged[name], value, file) if is_part else value
+    return from_json(type(settings), merged)
 
 
 def settings_to_json(settings: BuildSettings) -> dict[str, Any]:

@@ -8,6 +8,7 @@ and cubes can be held out; what is held out is never read.
 from __future__ import annotations
 
 import csv
+import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -15,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_alnct.core.config import PrepareSettings
+from napari_alnct.core.errors import TableError
 from napari_alnct.core.preprocess import prepare
 from napari_alnct.data.phantom import PhantomScan
 from napari_alnct.io.metaimage import read_metaimage
 from napari_alnct.training.cases import TrainingCase, make_case
 from napari_alnct.training.insertion import Donor, make_donor
 
+CUBES = Path("nodules") / "lidc_nodules.npz"
 UNLABELLED = ("QIN-LSC-0003", "QIN-LSC-0009")  # lesions present but not marked: never used
 BAD_CUBES = ("307_nod1_ann0",)  # outline implausible (README of the pack)
 
@@ -97,8 +100,38 @@ def load_pack_donors(pack: Path, *, ceiling_hu: float, leave_out: Collection[str
     list of Donor
         In the order of the file.
     """
-    cubes = np.load(pack / "nodules" / "lidc_nodules.npz")
-    hu, masks, names, diameters = (cubes[key] for key in ("hu", "mask", "name", "diameter_mm"))
+    return load_cubes(pack / CUBES, ceiling_hu=ceiling_hu, leave_out=leave_out)
+
+
+def load_cubes(path: Path, *, ceiling_hu: float, leave_out: Collection[str] = ()) -> list[Donor]:
+    """Give the nodule cubes of a file as donors.
+
+    Parameters
+    ----------
+    path : Path
+        ``.npz`` with ``hu`` (N, e, e, e) int16 at 1 mm, ``mask``, ``name`` and ``diameter_mm``.
+    ceiling_hu : float
+        Upper end of the window that donors share with hosts.
+    leave_out : collection of str
+        Cube names that must not be used.
+
+    Returns
+    -------
+    list of Donor
+        In the order of the file.
+
+    Raises
+    ------
+    TableError
+        If it is no such file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as cubes:
+            hu, masks, names, diameters = (cubes[key] for key in ("hu", "mask", "name", "diameter_mm"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as fault:
+        raise TableError(
+            f"{path.name} holds no nodule cubes ({fault}); name a file such as lidc_nodules.npz of the data pack"
+        ) from fault
     return [
         make_donor(hu[i], masks[i] > 0, float(diameters[i]), ceiling_hu=ceiling_hu, name=str(names[i]))
         for i in range(len(names))
@@ -118,7 +151,7 @@ def cube_names(pack: Path) -> list[str]:
     -------
     list of str
     """
-    names = np.load(pack / "nodules" / "lidc_nodules.npz")["name"]
+    names = np.load(pack / CUBES)["name"]
     return [str(name) for name in names if str(name) not in BAD_CUBES]
 
 
