@@ -30,8 +30,8 @@ TRACEBACK_VARIABLE = "ALNCT_TRACEBACK"
 
 SUBCOMMANDS = {  # name -> line in the overview; each lives in the module of this name, function `execute`
     "info": "Show geometry, checks and HU statistics of scans.",
-    "download": "Fetch the LUNA16 data set from its public records, verified and unpacked.",
     "phantom": "Make synthetic chest CTs with known nodules, in LUNA16 layout.",
+    "download": "Fetch the LUNA16 data set from its public records, verified and unpacked.",
     "preprocess": "Prepare scans: lung masks, resampled volumes, annotations in voxels.",
     "sample": "Cut patches from prepared scans: nodules, and negatives of several kinds.",
     "detect": "Find nodule candidates in scans and write them as a LUNA16 table.",
