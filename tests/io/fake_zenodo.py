@@ -56,6 +56,7 @@ class Fault:
     flip: bool = False
     body: bytes | None = None
     wait: threading.Event | None = None
+    wait_after: int = -1  # bytes sent before the wait; below 0 it comes before the answer
 
 
 class FakeZenodo:
@@ -68,7 +69,6 @@ class FakeZenodo:
         self.api_sends_ranges = self.page_sends_ranges = True
         self.has_page = True
         self.raw_record: bytes | None = None
-        self.pause_s = 0.0  # between pieces of 8 KiB
         self.requests: list[Request] = []
         self.most_at_a_time = self.n_now = 0
         self.lock = threading.Lock()
@@ -156,7 +156,7 @@ def _answer(zenodo: FakeZenodo, handler: BaseHTTPRequestHandler, request: Reques
     with zenodo.lock:
         faults = zenodo.faults.get(key or record, [])
         fault = faults.pop(0) if faults else Fault()
-    if fault.wait is not None:
+    if fault.wait is not None and fault.wait_after < 0:
         fault.wait.wait(20)
     if fault.status is not None:
         return _send(zenodo, handler, request, fault.status, fault.body or b"{}", fault.headers)
@@ -178,8 +178,8 @@ def _answer(zenodo: FakeZenodo, handler: BaseHTTPRequestHandler, request: Reques
         if begin >= len(content):
             return _send(zenodo, handler, request, 416, b"", {"Content-Range": f"bytes */{len(content)}"})
         headers = {"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"} | headers
-        return _send(zenodo, handler, request, 206, content[begin:], headers, fault.cut_after)
-    return _send(zenodo, handler, request, 200, content, headers, fault.cut_after)
+        return _send(zenodo, handler, request, 206, content[begin:], headers, fault)
+    return _send(zenodo, handler, request, 200, content, headers, fault)
 
 
 def _send(
@@ -189,21 +189,22 @@ def _send(
     status: int,
     body: bytes,
     headers: dict[str, str],
-    cut_after: int | None = None,
+    fault: Fault | None = None,
 ) -> None:
     request.status = status
     handler.send_response(status)
     for name, value in ({"Content-Length": str(len(body))} | headers).items():
         handler.send_header(name, value)
     handler.end_headers()
-    whole = len(body) if cut_after is None else cut_after
+    fault = fault or Fault()
+    whole = len(body) if fault.cut_after is None else fault.cut_after
     for begin in range(0, whole, 8192):
         piece = body[begin : min(begin + 8192, whole)]
         handler.wfile.write(piece)
         request.sent += len(piece)
-        if zenodo.pause_s:
-            threading.Event().wait(zenodo.pause_s)
-    if cut_after is not None:
+        if fault.wait is not None and 0 <= fault.wait_after <= request.sent:
+            fault.wait.wait(120)
+    if fault.cut_after is not None:
         handler.wfile.flush()
         handler.close_connection = True
         handler.connection.shutdown(2)

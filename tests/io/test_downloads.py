@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import subprocess
 from dataclasses import replace
@@ -288,6 +289,20 @@ def test_a_full_disk_keeps_what_arrived(zenodo, tmp_path, monkeypatch):
     fetch(remote(zenodo), tmp_path / "a.zip", patience=QUICK)
     assert (tmp_path / "a.zip").read_bytes() == BODY
     assert zenodo.requests[-1].range == "bytes=100000-"
+
+
+def test_a_disk_that_takes_little_at_a_time(zenodo, tmp_path, monkeypatch):
+    """A write that takes only part of what it is given is gone on with."""
+
+    class SlowDisk(io.FileIO):
+        def write(self, data):
+            return super().write(data[:50_000])
+
+    monkeypatch.setattr(downloads, "open", lambda path, mode, buffering: SlowDisk(path, mode), raising=False)
+    monkeypatch.setattr(downloads, "file_digest", lambda path, algorithm: hashlib.md5(path.read_bytes()).hexdigest())
+    fetch(remote(zenodo), tmp_path / "a.zip", patience=QUICK)
+    assert (tmp_path / "a.zip").read_bytes() == BODY
+    assert len(zenodo.requests) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")
