@@ -14,9 +14,9 @@ from napari_alnct.training.precision import TrainingPrecision
 class TrainSettings:
     """Schedule and optimiser."""
 
-    n_patches: Annotated[int, {"min": 8, "max": 100_000_000}] = 16_000
+    n_patches: Annotated[int, {"min": 1, "max": 1_000_000_000}] = 16_000
     """Patches in the whole run; together with the batch size it decides the number of steps."""
-    batch: Annotated[int, {"min": 1, "max": 1024}] = 4
+    batch: Annotated[int, {"min": 1, "max": 4096}] = 4
     """Patches per step."""
     learning_rate: Annotated[float, {"min": 1e-6, "max": 1.0}] = 2e-3
     """Highest learning rate of AdamW."""
