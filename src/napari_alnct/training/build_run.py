@@ -15,6 +15,8 @@ from napari_alnct.training.run_folder import CURVES
 from napari_alnct.training.training_log import TensorBoardLog
 
 Log = Callable[[str], None]
+LOG_EVERY = 20  # steps per row of the log
+MOST_LINES = 100  # lines of progress per stage, about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,8 @@ class BuildRun:
 
         def report(step: int, means: Reading) -> None:
             curves.add(step, {_curve(name): value for name, value in means.items() if name != "seconds"})
+            if step % max(LOG_EVERY, n_steps // MOST_LINES // LOG_EVERY * LOG_EVERY):
+                return
             parts = " ".join(f"{name} {value:.3g}" for name, value in means.items() if name != "seconds")
             self.log(f"{title} {step}/{n_steps}: {parts}")
 
@@ -115,6 +119,7 @@ class BuildRun:
             trainer,
             batches,
             on_log=report,
+            log_every=LOG_EVERY,
             round_steps=round_steps,
             on_round=on_round,
             on_step=tell,
