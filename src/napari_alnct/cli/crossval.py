@@ -124,13 +124,13 @@ def _task(
     from napari_alnct.batch.crossval_preparation import PreparedTrainer
     from napari_alnct.batch.crossval_task import CrossvalTask
     from napari_alnct.batch.leak_guard import read_patients
-    from napari_alnct.training.settings import BuildSettings, read_build_settings
+    from napari_alnct.training.settings import PREPARED, read_build_settings
 
     known = read_patients(patients) if patients else None
     return CrossvalTask(
         dataset=dataset,
         work_dir=work_dir,
-        build=read_build_settings(config) if config else BuildSettings(),
+        build=read_build_settings(config, PREPARED) if config else PREPARED,
         train=PreparedTrainer(work_dir / "cases", known),
         options=reading.options(),
         tested=tested,
