@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,8 +75,10 @@ class AugmentSettings:
     """Standard deviation of the noise, HU."""
 
     def __post_init__(self) -> None:
-        """Check the bounds, and that ranges ascend."""
+        """Check the bounds, the name of the backend, and that ranges ascend."""
         check_bounds(self)
+        if self.backend not in get_args(Backend):
+            raise SettingsError(f"backend is {self.backend}; choose torchio or batched")
         for name in ("scale_range", "blur_range_mm", "noise_range_hu"):
             value = getattr(self, name)
             if len(value) != 2 or value[0] > value[1]:

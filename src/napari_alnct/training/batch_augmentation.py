@@ -31,7 +31,7 @@ from napari_alnct.training.augmentation import (
 from napari_alnct.training.patch_dataset import Key, PatchDataset
 
 MOST_AT_ONCE = 32  # patches that are placed together: bounds the memory for their sampling grids
-DOMAIN_MARGIN = 1 / 320  # by which ITK's BSplineTransformInitializer makes its domain longer than the image
+DOMAIN_MARGIN_VOX = 0.25  # by which ITK's BSplineTransformInitializer makes its domain longer than the image
 
 
 def device_batches(
@@ -108,11 +108,12 @@ def change_batch(stored_hu: Tensor, changes: Sequence[PatchChange], frame: Patch
         HU within the window, on the same device.
     """
     parts = [slice(start, start + MOST_AT_ONCE) for start in range(0, len(changes), MOST_AT_ONCE)]
-    return torch.cat([_change_part(stored_hu[part], changes[part], frame) for part in parts])
+    patches = [_change_part(stored_hu[part], changes[part], frame) for part in parts]
+    return patches[0] if len(patches) == 1 else torch.cat(patches)
 
 
 def _change_part(stored_hu: Tensor, changes: Sequence[PatchChange], frame: PatchFrame) -> Tensor:
-    unit = (stored_hu.float() - frame.low_hu) / frame.width_hu  # 0 outside is then the lowest HU
+    unit = (stored_hu.float() - frame.low_hu).mul_(1 / frame.width_hu)  # 0 outside is then the lowest HU
     patches = _place(unit, changes, frame)
     _blur(patches, changes, frame)
     lines = torch.tensor([change.unit_line(frame) for change in changes], device=patches.device)
@@ -146,7 +147,7 @@ def noise_like(shape: tuple[int, ...], seed: int, device: torch.device | str) ->
 
 def _place(unit: Tensor, changes: Sequence[PatchChange], frame: PatchFrame) -> Tensor:
     """Flip, move and bend: look up the stored cube where each voxel of the patch comes from."""
-    half, edge = (frame.stored_vox - 1) / 2, frame.patch_vox
+    edge = frame.patch_vox
     axis = torch.arange(edge, device=unit.device, dtype=torch.float32) - (edge - 1) / 2
     z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
     points = torch.stack([x, y, z], dim=-1).reshape(1, -1, 3).expand(len(changes), -1, -1)  # voxels from the middle
@@ -155,17 +156,18 @@ def _place(unit: Tensor, changes: Sequence[PatchChange], frame: PatchFrame) -> T
     matrices, offsets = zip(*(_backward(change, frame) for change in changes), strict=True)
     matrix = torch.from_numpy(np.stack(matrices)).to(unit.device)  # (B, 3, 3), acts on columns
     offset = torch.from_numpy(np.stack(offsets)).to(unit.device)
-    source = torch.baddbmm(offset[:, None], points, matrix.transpose(1, 2)) / half
+    source = torch.baddbmm(offset[:, None], points, matrix.transpose(1, 2))  # -1 to 1
     grid = source.reshape(len(changes), edge, edge, edge, 3)
     return functional.grid_sample(unit[:, None], grid, padding_mode="zeros", align_corners=True)[:, 0]
 
 
 def _backward(change: PatchChange, frame: PatchFrame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give matrix and offset from a place in the patch to the place in the stored cube, voxels from the middle."""
+    """Give matrix and offset from voxels from the middle of the patch to -1 to 1 over the stored cube."""
     signs = np.where(change.flips_zyx[::-1], -1.0, 1.0)
     turn = signs[:, None] * rotation_xyz(change.angles_zyx_deg).T / change.scale
     translation = np.array(change.translation_zyx_mm[::-1]) / frame.spacing_mm
-    return turn.astype(np.float32), (-turn @ translation).astype(np.float32)
+    half = (frame.stored_vox - 1) / 2
+    return (turn / half).astype(np.float32), (-turn @ translation / half).astype(np.float32)
 
 
 def _displacements(changes: Sequence[PatchChange], frame: PatchFrame, device: torch.device) -> Tensor:
@@ -192,7 +194,7 @@ def spline_weights(frame: PatchFrame) -> NDArray[np.float64]:
         Uniform cubic B-splines; rows add up to 1.
     """
     n_intervals = N_CONTROL - SPLINE_ORDER
-    length = frame.stored_vox * (1 + DOMAIN_MARGIN)
+    length = frame.stored_vox + DOMAIN_MARGIN_VOX
     places = (np.arange(frame.patch_vox) - (frame.patch_vox - 1) / 2 + length / 2) * n_intervals / length
     distance = np.abs(places[:, None] - (np.arange(N_CONTROL) - 1))
     near = 2 / 3 - distance**2 + distance**3 / 2

@@ -53,7 +53,8 @@ def change_patch(stored_hu: NDArray[np.int16], change: PatchChange, frame: Patch
 
 def _image(unit: Tensor, change: PatchChange, frame: PatchFrame) -> torchio.ScalarImage:
     forward = np.eye(4)
-    forward[:3, :3] = rotation_xyz(change.angles_zyx_deg) * change.scale
+    mirror = np.where(change.flips_zyx[::-1], -1.0, 1.0)
+    forward[:3, :3] = change.scale * rotation_xyz(change.angles_zyx_deg) * mirror  # mirrored first
     forward[:3, 3] = change.translation_zyx_mm[::-1]
     tensor = unit.permute(2, 1, 0)[None]  # (1, x, y, z), a view
     return torchio.ScalarImage(tensor=tensor, affine=_centred(frame.stored_vox, frame), **{_FORWARD: forward})
@@ -68,10 +69,7 @@ def _centred(edge_vox: int, frame: PatchFrame) -> NDArray[np.float64]:
 
 def _transforms(change: PatchChange, frame: PatchFrame) -> list[torchio.Transform]:
     """Give the transforms that this change needs; what would change nothing is left out."""
-    steps: list[torchio.Transform] = []
-    if any(change.flips_zyx):
-        steps.append(torchio.Flip([axis for axis, is_on in enumerate(change.flips_zyx[::-1]) if is_on], **_BARE))
-    steps.append(_placing(change, frame))
+    steps = _placing(change, frame)
     if change.blur_mm:
         steps.append(torchio.Blur((change.blur_mm,) * 3, **_BARE))
     factor, offset = change.unit_line(frame)
@@ -83,18 +81,20 @@ def _transforms(change: PatchChange, frame: PatchFrame) -> list[torchio.Transfor
         edges, std = (frame.patch_vox,) * 3, change.noise_hu / frame.width_hu
         noise = noise_like(edges, change.noise_seed, "cpu").permute(2, 1, 0).mul_(std)  # drawn z y x
         steps.append(torchio.Lambda(lambda unit: unit + noise, **_BARE))
-    steps.append(torchio.Clamp(0.0, 1.0, **_BARE))
-    return steps
+    return [*steps, torchio.Clamp(0.0, 1.0, **_BARE)]
 
 
-def _placing(change: PatchChange, frame: PatchFrame) -> torchio.Transform:
-    """Give the transform from the stored cube to the patch."""
+def _placing(change: PatchChange, frame: PatchFrame) -> list[torchio.Transform]:
+    """Give the transforms from the stored cube to the patch."""
+    crop = torchio.Crop(frame.margin_vox, **_BARE)
+    axes = [axis for axis, is_on in enumerate(change.flips_zyx[::-1]) if is_on]
+    flip = [torchio.Flip(axes, **_BARE)] if axes else []
     if change.control_xyz_mm is not None:
-        return torchio.Compose([_bending(change), torchio.Crop(frame.margin_vox, **_BARE)], copy=False)
-    if change.is_resampled:
+        return [*flip, _bending(change), crop]
+    if change.is_resampled:  # the header holds the flips too
         target = ((frame.patch_vox,) * 3, _centred(frame.patch_vox, frame))
-        return torchio.Resample(target, pre_affine_name=_FORWARD, **_BARE)
-    return torchio.Crop(frame.margin_vox, **_BARE)
+        return [torchio.Resample(target, pre_affine_name=_FORWARD, **_BARE)]
+    return [crop, *flip]
 
 
 def _bending(change: PatchChange) -> torchio.Transform:
