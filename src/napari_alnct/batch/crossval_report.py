@@ -128,9 +128,11 @@ def judge_folds(
     Raises
     ------
     TableError
-        If a scan was tested in two folds, two folds have one model, or no tested scan has a nodule.
+        If a scan was tested in two folds or not at all, two folds have one model, or no tested scan has
+        a nodule.
     """
     _refuse_mixed(tested)
+    _refuse_dropped(tested, dataset)
     folder = work_dir / JOINED
     paths = _write_tables(folder, dataset, tested)
     report = judge_tables(paths, n_samples=n_samples, seed=seed)
@@ -156,6 +158,18 @@ def _refuse_mixed(tested: Sequence[TestedFold]) -> None:
         if other != fold.record.fold:
             raise TableError(
                 f"folds {other} and {fold.record.fold} were tested with one and the same model; delete both folders"
+            )
+
+
+def _refuse_dropped(tested: Sequence[TestedFold], dataset: Dataset) -> None:
+    """Refuse a fold whose list lacks a scan: its nodules would be left out of the count in silence."""
+    there = Counter(scan.subset for scan in dataset.scans)
+    for fold in tested:
+        number = fold.record.fold
+        if len(fold.scans) != there[number]:
+            raise TableError(
+                f"fold {number} lists {len(fold.scans)} tested scans, but the data set has {there[number]} there; "
+                f"delete fold{number}/{TESTED} and run again"
             )
 
 
