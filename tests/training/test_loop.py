@@ -241,3 +241,17 @@ def test_short_memory_is_one_sentence_with_a_smaller_batch(tmp_path: Path) -> No
     trainer.loss = hungry
     with pytest.raises(ModelError, match="memory is short on cpu with batch 4; use a smaller batch, such as 2"):
         trainer.train_step((torch.zeros(4, 3), torch.zeros(4, 1)))
+
+
+def test_the_end_of_a_process_that_prepares_patches_is_one_sentence(tmp_path: Path) -> None:
+    """Killed by the system, for lack of memory most likely: what to do; with a wish to stop, that is heeded instead."""
+
+    def broken() -> Iterator[Batch]:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+        yield ()
+
+    with pytest.raises(ModelError, match=r"a process that prepares patches ended .* use fewer workers"):
+        fit(make(tmp_path / "a"), broken())
+    answers = iter([False, True])
+    with pytest.raises(JobCancelled, match="stopped after step 0"):
+        fit(make(tmp_path / "b"), broken(), is_cancelled=lambda: next(answers))

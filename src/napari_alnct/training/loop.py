@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from napari_alnct.core.errors import JobCancelled
+from napari_alnct.core.errors import JobCancelled, ModelError
 from napari_alnct.core.network import DetectorNetwork
 from napari_alnct.training.cases import TrainingCase
 from napari_alnct.training.crops import CropSettings, draw_patch
@@ -118,16 +118,24 @@ def _next_batch(trainer: Trainer, batches: Iterator[Batch], is_cancelled: Callab
     batch, fault, is_wish = None, None, wishes()
     if not is_wish:
         try:
-            batch = next(batches)
+            with trainer.memory_guarded():
+                batch = next(batches)
         except RuntimeError as error:  # Ctrl-C reaches the processes that prepare patches, too
             fault, is_wish = error, wishes()
             if not is_wish:
-                raise
+                raise _spoken(error) from error
     (n_wishes,) = trainer.processes.sum_numbers(float(is_wish))
     if n_wishes or batch is None:
         _save_once(trainer)
         raise JobCancelled(f"stopped after step {trainer.step} of {trainer.settings.n_steps}") from fault
     return batch
+
+
+def _spoken(error: RuntimeError) -> Exception:
+    """Give a sentence for the end of a process that prepares patches; torch begins such messages alike."""
+    if not str(error).startswith("DataLoader worker"):
+        return error
+    return ModelError(f"a process that prepares patches ended ({error}); for lack of memory use fewer workers")
 
 
 def _report(trainer: Trainer, on_step: Callable[[StepReport], None] | None) -> None:

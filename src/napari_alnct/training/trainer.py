@@ -116,7 +116,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.learning_rate_at(self.step)
         torch.manual_seed(_step_seed(self.settings.seed, self.step, self.processes.rank))
-        with self._memory_guarded():
+        with self.memory_guarded():
             parts = self.loss(self._forward, tuple(t.to(self.device, non_blocking=True) for t in batch))
             self.optimiser.zero_grad(set_to_none=True)
             self.scaler.scale(parts["total"]).backward()  # type: ignore[no-untyped-call]
@@ -134,7 +134,8 @@ class Trainer:
         return output.float()
 
     @contextmanager
-    def _memory_guarded(self) -> Iterator[None]:
+    def memory_guarded(self) -> Iterator[None]:
+        """Turn short memory into a sentence with a smaller batch."""
         try:
             yield
         except Exception as fault:
