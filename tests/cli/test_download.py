@@ -16,11 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from napari_alnct.batch import download as batch_download
 from napari_alnct.batch import download_plan
 from napari_alnct.cli.app import dispatch
 from napari_alnct.cli.download import parse_subsets
-from napari_alnct.core.errors import SettingsError
+from napari_alnct.core.errors import JobCancelled, SettingsError
 from napari_alnct.io import https
+from napari_alnct.io.downloads import DiskFullError
 from napari_alnct.io.folder_lock import locked_folder
 from napari_alnct.io.luna16 import find_dataset
 from napari_alnct.io.metaimage import read_metaimage
@@ -378,6 +380,26 @@ def test_ctrl_c_leaves_a_resumable_state(zenodo, tmp_path):
     assert "Traceback" not in error
     assert body.startswith(part.read_bytes())
     assert download(tmp_path, "--subsets", "0") == 0
+
+
+def test_a_full_disk_stops_the_other_files(zenodo, tmp_path, capsys, monkeypatch):
+    """No thread goes on fetching after the one sentence."""
+    asked: list[str] = []
+
+    def fetch(remote, target, *, on_bytes, is_cancelled, patience):
+        asked.append(remote.name)
+        if len(asked) == 1:
+            raise DiskFullError("the disk is full: so it is")
+        deadline = time.monotonic() + 20
+        while not is_cancelled() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        raise JobCancelled("stopped")
+
+    monkeypatch.setattr(batch_download, "fetch", fetch)
+    assert download(tmp_path, "--jobs", "2") == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("the disk is full: so it is")
+    assert len(asked) <= 3
+    assert not [thread for thread in threading.enumerate() if thread.name == batch_download.THREAD]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")

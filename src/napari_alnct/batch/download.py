@@ -35,6 +35,7 @@ from napari_alnct.io.zenodo import ZenodoRecord
 
 RECORDS_FILE, LOCK_FILE = "zenodo_records.json", ".download.lock"
 UNPACKING = ".unpacking"
+THREAD = "download"
 LAST_WAIT_S = 3.0  # for the workers after a stop; their state is resumable at any moment
 
 
@@ -146,7 +147,9 @@ class _Crew:
     def work(self, n_jobs: int) -> Report:
         """Give the report when all files have ended; stop all threads on a full disk, a fault or Ctrl-C."""
         report = Report()
-        threads = [threading.Thread(target=self._take_files, daemon=True) for _ in range(min(n_jobs, self.n_left))]
+        threads = [
+            threading.Thread(target=self._take_files, name=THREAD, daemon=True) for _ in range(min(n_jobs, self.n_left))
+        ]
         for thread in threads:
             thread.start()
         try:
