@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Yes = Annotated[bool, Parameter(negative="")]
 Threads = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1024))]
+Trials = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=100_000))]
+Seconds = Annotated[float, Parameter(validator=validators.Number(gt=0))]
 CANCELLED, USAGE = 130, 2
 
 
@@ -50,6 +52,11 @@ def execute(
     workers: int | None = None,
     threads: Threads = 0,
     shuffle_labels: Yes = False,
+    tune: Trials | None = None,
+    timeout: Seconds | None = None,
+    study: Path | None = None,
+    tune_epochs: Trials | None = None,
+    pruner: Literal["median", "hyperband", "none"] = "median",
 ) -> int:
     r"""Train the patch classifier and keep the best epoch by validation AUC.
 
@@ -60,6 +67,10 @@ def execute(
 
     Several GPUs, or CPU processes with group normalisation, share each batch:
     `torchrun --nproc-per-node N -m napari_alnct.cli.app train ...`
+
+    With --tune the settings that no flag gives (widths, depth, learning rate, weight decay, dropout, augmentation
+    strength, neg-ratio) are searched first, then the best are trained in full: best_full/best.safetensors. Several
+    processes, also on several machines, may share one study; the same command goes on with a stopped one.
 
     Parameters
     ----------
@@ -109,6 +120,17 @@ def execute(
     shuffle_labels
         Control run with training labels that say nothing: the validation AUC must stay near 0.5. More would mean
         that training sees validation scans.
+    tune
+        Search settings until this many trials are done in the study, in all runs and processes together.
+    timeout
+        Seconds that this process searches at most; the training in full comes after it.
+    study
+        Journal file of the search (study.journal in the folder of the run); on a shared file system for several
+        machines.
+    tune_epochs
+        Epochs of a trial; by default a third of --epochs, at least 3.
+    pruner
+        Which trials are given up: those below the median of the others, by hyperband, or none.
 
     Examples
     --------
@@ -119,6 +141,8 @@ def execute(
         --feat-mult 2.0 --batch 64 --lr 2e-3 --config classifier.json
     torchrun --standalone --nproc-per-node 4 -m napari_alnct.cli.app train --train-csv patches/train \
         --val-csv patches/val --save-dir models/wide --batch 128
+    napari-alnct-train train --train-csv patches/train --val-csv patches/val --save-dir models --tune 30 \
+        --timeout 10800
     """
     refuse_unwritable_folder(save_dir)
     settings = _settings(
@@ -131,6 +155,17 @@ def execute(
         },
     )
     _set_threads(threads)
+    if tune is not None:
+        from napari_alnct.cli.train_tuning import execute_tuning
+
+        given = {"lr": lr, "weight_decay": weight_decay, "dropout": dropout, "neg_ratio": neg_ratio}
+        given |= {"augment_strength": augment_strength, "feat_mult": feat_mult}
+        refused = {"overwrite": overwrite, "shuffle_labels": shuffle_labels}
+        wish = {"n_trials": tune, "timeout_s": timeout, "epochs": tune_epochs, "pruner": pruner, "study": study}
+        with _stop_signals() as signals:
+            return execute_tuning(
+                (train_csv, val_csv), save_dir, settings, wish | {"device": device}, given, refused, signals
+            )
     wishes = {"device": device, "resume": resume, "overwrite": overwrite, "shuffle_labels": shuffle_labels}
     try:
         result = _train(train_csv, val_csv, save_dir, settings, wishes)
