@@ -56,15 +56,15 @@ def _groups(report: PatchReport) -> Table:
     from rich.table import Table
 
     table = Table(
-        title="At this threshold, by size and by kind",
+        title="By size and by kind (n patches; shares called rightly at this threshold)",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
     table.add_column("", no_wrap=True)
-    for label in ("patches", "nodules", "scans", "called rightly", "AUC"):
-        table.add_column(label, justify="right")
+    for label in ("n", "nodules", "scans", "called rightly", "AUC"):
+        table.add_column(label, justify="right", no_wrap=True)
     for group in (*report.by_size, *report.by_kind):
         counts = (group.n_patches, group.n_nodules or "-", group.n_scans)
         table.add_row(group.label, *map(str, counts), _short(group.rate), _short(group.auc))

@@ -219,7 +219,7 @@ def delong_interval(labels: ArrayLike, scores: ArrayLike) -> Interval | None:
     Returns
     -------
     tuple of float or None
-        None when a class has fewer than two patches.
+        None when a class has fewer than two patches, or no pair is out of order: then nothing varies.
 
     Examples
     --------
@@ -236,6 +236,8 @@ def delong_interval(labels: ArrayLike, scores: ArrayLike) -> Interval | None:
     above = (together[:m] - middle_ranks(positives)) / n  # for each nodule the share of others below it
     below = 1 - (together[m:] - middle_ranks(negatives)) / m  # for each other the share of nodules above it
     half = Z95 * math.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n)
+    if not half:
+        return None
     middle = auc(is_positive, values)
     return max(0.0, middle - half), min(1.0, middle + half)
 

@@ -184,19 +184,20 @@ def by_size_png(report: PatchReport, name: str) -> bytes:
     """
     figure = _empty_figure()
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[len(report.by_size), max(2, len(report.by_kind))])
-    _draw_groups(left, report.by_size, "sensitivity", "Nodules by diameter")
-    _draw_groups(right, report.by_kind, "specificity", "Others by kind")
+    _draw_groups(left, report.by_size, "Nodules by diameter: sensitivity")
+    _draw_groups(right, report.by_kind, "Others by kind: specificity")
     left.set_ylabel("Share called rightly; AUC")
-    figure.suptitle(f"{shown_name(name)}: {_point_text(report)}", fontsize=11)
+    figure.suptitle(f"{shown_name(name)}: {_point_text(report)}\n{_n_text(report.patches)}", fontsize=11)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     return _png(figure)
 
 
-def _draw_groups(axes: Axes, groups: tuple[PatchGroup, ...], measure: str, title: str) -> None:
-    """Draw the rate (circles) and the AUC (squares) of each group."""
+def _draw_groups(axes: Axes, groups: tuple[PatchGroup, ...], title: str) -> None:
+    """Draw the share called rightly (circles) and the AUC (squares) of each group."""
     places = np.arange(len(groups))
     for estimates, step, marker, colour, label in (
-        ([group.rate for group in groups], -0.1, "o", OURS, f"{measure} at the operating point"),
-        ([group.auc for group in groups], 0.1, "s", THEIRS, "AUC against all of the other class"),
+        ([group.rate for group in groups], -0.1, "o", OURS, "called rightly at the operating point, 95 % CI"),
+        ([group.auc for group in groups], 0.1, "s", THEIRS, "AUC against all of the other class, 95 % CI"),
     ):
         values = [estimate.value for estimate in estimates]
         whiskers = _whiskers(values, [estimate.ci95 for estimate in estimates])
@@ -205,7 +206,6 @@ def _draw_groups(axes: Axes, groups: tuple[PatchGroup, ...], measure: str, title
     axes.set_xlim(-0.6, max(len(groups), 1) - 0.4)
     _axis(axes)
     axes.set_title(title, fontsize=10.5)
-    axes.legend(loc="best", fontsize=8)
 
 
 def _histogram(axes: Axes, patches: ScoredPatches) -> None:

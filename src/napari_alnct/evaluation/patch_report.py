@@ -157,11 +157,10 @@ def judge_patches(
         patches=patches,
         point=point,
         confusion=confusion_at(labels, scores, point.threshold),
-        auc=Estimate(auc(labels, scores), sample_interval(samples.auc) if samples else None),
-        auc_delong_ci95=delong_interval(labels, scores) if has_both else None,
-        average_precision=Estimate(
-            patches.curve.average_precision if has_both else math.nan,
-            sample_interval(samples.average_precision) if samples else None,
+        auc=_area(auc(labels, scores), samples.auc if samples else None),
+        auc_delong_ci95=delong_interval(labels, scores),
+        average_precision=_area(
+            patches.curve.average_precision if has_both else math.nan, samples.average_precision if samples else None
         ),
         shares=_shares(patches, point.threshold, draws),
         brier=Estimate(brier_score(labels, scores), _brier_interval(patches, draws)),
@@ -177,6 +176,11 @@ def judge_patches(
         notes=(*notes, *_notes(patches, point, n_samples)),
     )
     return report
+
+
+def _area(value: float, samples: FloatArray | None) -> Estimate:
+    """Give an area with its interval; none where the area is 0 or 1, for there all samples agree and say nothing."""
+    return Estimate(value, sample_interval(samples) if samples is not None and 0 < value < 1 else None)
 
 
 def _shares(patches: ScoredPatches, threshold: float, draws: ClusterDraws | None) -> dict[str, Estimate]:
@@ -241,9 +245,9 @@ def _group(
     """Give the figures of one group; its AUC is against the whole other class."""
     both = inside | against
     labels, scores, cluster = patches.labels[both], patches.scores[both], patches.cluster[both]
-    ci95 = None
+    samples = None
     if draws is not None and inside.any() and against.any():
-        ci95 = sample_interval(bootstrap_curves(labels, scores, cluster, draws, with_bands=False).auc)
+        samples = bootstrap_curves(labels, scores, cluster, draws, with_bands=False).auc
     nodules = patches.nodule[inside]
     return PatchGroup(
         label,
@@ -251,7 +255,7 @@ def _group(
         len(np.unique(nodules[nodules >= 0])),
         len(np.unique(patches.scan[inside])),
         _share(patches, is_right, inside, draws),
-        Estimate(auc(labels, scores), ci95),
+        _area(auc(labels, scores), samples),
     )
 
 
@@ -271,5 +275,5 @@ def _notes(patches: ScoredPatches, point: OperatingPoint, n_samples: int) -> lis
     elif n_samples and patches.n_clusters < FEW_CLUSTERS:
         notes.append(f"There are only {patches.n_clusters} {unit}s: the intervals are rough, and rather too narrow.")
     if auc(patches.labels, patches.scores) == 1.0:
-        notes.append("The scores separate the classes without an error, so the interval of the AUC has no width.")
+        notes.append("The scores separate the classes without an error: how far the AUC may fall cannot be estimated.")
     return notes
