@@ -32,6 +32,8 @@ from napari_alnct.core.detector import Detector
 from napari_alnct.core.errors import AlnctError, JobCancelled, SettingsError
 from napari_alnct.core.inference import choose_device
 
+LOG = "training.log"
+
 
 def run_folds(
     task: CrossvalTask, plan: CrossvalPlan, only: Sequence[int] = (), watch: CrossvalWatch | None = None
@@ -106,15 +108,14 @@ def _train(task: CrossvalTask, split: Split, folder: FoldFolder, device: str, sa
     is_whole, began = not folder.training.exists(), perf_counter()
     settings = replace(task.build, name=f"{task.build.name}-fold{split.fold}")
     say(f"fold {split.fold}: training on {len(split.train)} scans, validation on {len(split.val)}")
-    path = task.train(
-        task.prepared_root,
-        split.train,
-        split.val,
-        settings,
-        folder.training,
-        lambda line: say(f"fold {split.fold}: {line}"),
-        device,
-    )
+    with open(folder.path / LOG, "a", encoding="utf-8", buffering=1) as log_file:
+
+        def log(text: str) -> None:
+            log_file.write(f"{text}\n")
+            if "\n" not in text:  # results of many lines stand in the log alone
+                say(f"fold {split.fold}: {text}")
+
+        path = task.train(task.prepared_root, split.train, split.val, settings, folder.training, log, device)
     refuse_model_leak(split, read_recipe(path).training, path.name)
     seconds = round(perf_counter() - began, 1)
     model = TrainedModel(file=path.name, sha256=sha256_of(path), seconds=seconds, is_whole=is_whole)

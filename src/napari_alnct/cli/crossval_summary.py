@@ -37,7 +37,7 @@ def print_plan(task: CrossvalTask, plan: CrossvalPlan, steps: Sequence[StepEstim
         soft_wrap=True,
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("test fold", "scans", "validation fold", "scans", "training scans"):
+    for name in ("test", "scans", "validate", "scans", "train on"):
         table.add_column(name, justify="right")
     table.add_column("state")
     for split in plan.splits:
