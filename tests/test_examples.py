@@ -1,4 +1,4 @@
-"""The demo: its sums by hand, and a run on a small phantom where nothing can show a window."""
+"""The examples: the demo's sums by hand, and runs on small phantoms where nothing can show a window."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from napari_alnct.core.findings import Candidate, ReferenceNodule
 from napari_alnct.data.phantom import make_phantom, small_settings
@@ -49,3 +51,18 @@ def test_demo_on_an_own_scan(tmp_path: Path) -> None:
     if sys.platform == "linux":
         assert "skipped: with_display: no display and no Xvfb" in result.stdout
     assert "not for diagnosis or treatment" in result.stdout
+
+
+def test_sheet_of_augmented_patches(tmp_path: Path) -> None:
+    """Without patches of one's own the sheet is made from a phantom: 4 rows of 13 different, non-empty panels."""
+    out = tmp_path / "sheet.png"
+    script = [sys.executable, "-W", "error", str(EXAMPLES / "augmented_patches.py"), str(out)]
+    result = subprocess.run(script, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "4 patches of 64 voxels, stored with 8 more on each side" in result.stdout
+    grey = imread(out)[:, :, 0]
+    inside = grey[int(0.1 * len(grey)) :, int(0.026 * grey.shape[1]) :]
+    rows = np.array_split(inside, 4, axis=0)
+    panels = [panel[20:-20, 20:-20] for row in rows for panel in np.array_split(row, 13, axis=1)]
+    assert all(panel.std() > 0.05 for panel in panels)
+    assert len({panel.tobytes() for panel in panels}) == 4 * 13
