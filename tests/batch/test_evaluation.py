@@ -118,6 +118,7 @@ def test_validation_scans_are_said(store: PatchStore) -> None:
     assert "3 of the 6 scans chose the best epoch" in report.notes[0]
     assert (report.point.threshold, report.point.rule, report.point.is_optimistic) == (0.3, "stored", True)
     assert "Youden" in report.point.how
+    assert "The stored threshold was chosen during training on scans of this table" in report.notes[1]
     elsewhere = evaluate(store, model(training | {"val_series": ["y"]}), wish()).report
     assert not elsewhere.point.is_optimistic
     assert evaluate(store, model(training), wish("0.7")).report.point.is_optimistic is False

@@ -136,6 +136,14 @@ def test_a_share_of_one_gets_wilsons_interval_over_clusters() -> None:
     assert share_interval(everything, everything, cluster, None) is None
 
 
+def test_a_share_within_one_cluster_has_no_interval() -> None:
+    """Half of the patches of a single scan: other scans may do as they like, and all samples agree on one half."""
+    cluster = np.repeat(np.arange(10), 4)
+    draws = draw_clusters(cluster, np.tile([0, 1], 20), 50)
+    assert share_interval(np.tile([True, False], 20), cluster == 3, cluster, draws) is None
+    assert share_interval(np.tile([True, False], 20), cluster < 5, cluster, draws) == (0.5, 0.5)
+
+
 @pytest.mark.parametrize(("value", "n", "low", "high"), [(0.5, 10, 0.2366, 0.7634), (0.0, 20, 0.0, 0.1611)])
 def test_wilson_as_published(value: float, n: int, low: float, high: float) -> None:
     """Known values: 5 of 10 and 0 of 20."""

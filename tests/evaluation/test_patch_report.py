@@ -40,6 +40,7 @@ def test_sizes_by_hand() -> None:
     small, middle, large, largest = hand_report().by_size
     assert (small.label, small.n_patches, small.n_nodules, small.n_scans) == ("3-6 mm", 2, 1, 1)
     assert (small.rate.value, small.auc.value) == (0.5, pytest.approx(8 / 10))
+    assert (small.rate.ci95, small.auc.ci95) == (None, None)  # its patches are of one scan
     assert (large.label, large.n_patches, large.rate.value, large.auc.value) == ("10-20 mm", 1, 1.0, 1.0)
     for empty in (middle, largest):
         assert empty.n_patches == 0

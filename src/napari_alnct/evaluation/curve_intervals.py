@@ -187,13 +187,16 @@ def share_interval(part: BoolArray, whole: BoolArray, cluster: IntArray, draws: 
     tuple of float or None
         Percentile interval over clusters. Where the share is 0 or 1 every sample agrees and the bootstrap says
         nothing: then Wilson's interval, with the clusters that count as its number of trials. None without
-        samples or without anything below the line.
+        samples, without anything below the line, or when all of that is in one cluster.
     """
     if draws is None or not whole.any():
         return None
     value = share(int((part & whole).sum()), int(whole.sum()))
+    n_clusters = len(np.unique(cluster[whole]))
     if value in (0.0, 1.0):
-        return wilson_interval(value, len(np.unique(cluster[whole])))
+        return wilson_interval(value, n_clusters)
+    if n_clusters < FEWEST_CLUSTERS:
+        return None
     return sample_interval(bootstrap_shares(part, whole, cluster, draws))
 
 

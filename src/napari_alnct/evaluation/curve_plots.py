@@ -183,9 +183,9 @@ def by_size_png(report: PatchReport, name: str) -> bytes:
         PNG, 1080 x 810 pixels.
     """
     figure = _empty_figure()
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[len(report.by_size), max(2, len(report.by_kind))])
-    _draw_groups(left, report.by_size, "Nodules by diameter: sensitivity")
-    _draw_groups(right, report.by_kind, "Others by kind: specificity")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[len(report.by_size), max(3, len(report.by_kind))])
+    _draw_groups(left, report.by_size, "Nodules by diameter (sensitivity)")
+    _draw_groups(right, report.by_kind, "Others by kind (specificity)")
     left.set_ylabel("Share called rightly; AUC")
     figure.suptitle(f"{shown_name(name)}: {_point_text(report)}\n{_n_text(report.patches)}", fontsize=11)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
@@ -205,7 +205,9 @@ def _draw_groups(axes: Axes, groups: tuple[PatchGroup, ...], title: str) -> None
     axes.set_xticks(places, [_group_label(group) for group in groups], fontsize=8.5)
     axes.set_xlim(-0.6, max(len(groups), 1) - 0.4)
     _axis(axes)
-    axes.set_title(title, fontsize=10.5)
+    axes.set_title(title, fontsize=10)
+    if not any(group.n_patches for group in groups):
+        axes.text(0.5, 0.5, "no such patches", ha="center", va="center", transform=axes.transAxes, color=QUIET)
 
 
 def _histogram(axes: Axes, patches: ScoredPatches) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from napari_alnct.evaluation.by_size import ALWAYS_SHOWN_FROM_MM, EDGES_MM, SizeGroup
 from napari_alnct.evaluation.calibration import Reliability, brier_score, reliability
 from napari_alnct.evaluation.curve_intervals import (
+    FEWEST_CLUSTERS,
     ClusterDraws,
     CurveSamples,
     Interval,
@@ -246,7 +247,8 @@ def _group(
     both = inside | against
     labels, scores, cluster = patches.labels[both], patches.scores[both], patches.cluster[both]
     samples = None
-    if draws is not None and inside.any() and against.any():
+    n_clusters = min(len(np.unique(patches.cluster[kind])) for kind in (inside, against))
+    if draws is not None and n_clusters >= FEWEST_CLUSTERS:
         samples = bootstrap_curves(labels, scores, cluster, draws, with_bands=False).auc
     nodules = patches.nodule[inside]
     return PatchGroup(
@@ -265,7 +267,12 @@ def _notes(patches: ScoredPatches, point: OperatingPoint, n_samples: int) -> lis
     if not curve.n_positive or not curve.n_negative:
         only = "nodules" if curve.n_positive else "patches without nodule"
         notes.append(f"The table holds only {only}: ROC curve, AUC and average precision are undefined.")
-    if point.is_optimistic:
+    if point.is_optimistic and point.rule == "stored":
+        notes.append(
+            "The stored threshold was chosen during training on scans of this table: sensitivity, specificity and PPV "
+            "are optimistic; judge other scans."
+        )
+    elif point.is_optimistic:
         notes.append(
             "The operating point was chosen on these same patches: its sensitivity, specificity and PPV are "
             "optimistic; choose it on other scans, or take the one stored with the model."
