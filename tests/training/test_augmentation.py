@@ -210,6 +210,14 @@ def test_chance_elsewhere_is_left_alone(apply: Apply, cube: NDArray[np.int16]) -
     assert torch.equal(apply(cube, change, FRAME), first)
 
 
+def test_places_are_exact_where_the_network_computes_in_bfloat16(cube: NDArray[np.int16]) -> None:
+    """Called inside autocast the batched way gives what it gives outside."""
+    change = draw_change(EVERYTHING, 0, 0, 1)
+    expected = batched(cube, change, FRAME)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(batched(cube, change, FRAME), expected, atol=0, rtol=0)
+
+
 def test_values_stay_in_the_window(cube: NDArray[np.int16]) -> None:
     """The strongest settings leave no value outside the window and none that is not a number."""
     settings = replace(EVERYTHING, strength=3.0, elastic_mm=1.0)

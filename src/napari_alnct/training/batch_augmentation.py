@@ -108,7 +108,8 @@ def change_batch(stored_hu: Tensor, changes: Sequence[PatchChange], frame: Patch
         HU within the window, on the same device.
     """
     parts = [slice(start, start + MOST_AT_ONCE) for start in range(0, len(changes), MOST_AT_ONCE)]
-    patches = [_change_part(stored_hu[part], changes[part], frame) for part in parts]
+    with torch.no_grad(), torch.autocast(stored_hu.device.type, enabled=False):  # places need all digits of float32
+        patches = [_change_part(stored_hu[part], changes[part], frame) for part in parts]
     return patches[0] if len(patches) == 1 else torch.cat(patches)
 
 
@@ -147,17 +148,16 @@ def noise_like(shape: tuple[int, ...], seed: int, device: torch.device | str) ->
 
 def _place(unit: Tensor, changes: Sequence[PatchChange], frame: PatchFrame) -> Tensor:
     """Flip, move and bend: look up the stored cube where each voxel of the patch comes from."""
-    edge = frame.patch_vox
-    axis = torch.arange(edge, device=unit.device, dtype=torch.float32) - (edge - 1) / 2
-    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-    points = torch.stack([x, y, z], dim=-1).reshape(1, -1, 3).expand(len(changes), -1, -1)  # voxels from the middle
-    if any(change.control_xyz_mm is not None for change in changes):
-        points = points + _displacements(changes, frame, unit.device)
     matrices, offsets = zip(*(_backward(change, frame) for change in changes), strict=True)
-    matrix = torch.from_numpy(np.stack(matrices)).to(unit.device)  # (B, 3, 3), acts on columns
-    offset = torch.from_numpy(np.stack(offsets)).to(unit.device)
-    source = torch.baddbmm(offset[:, None], points, matrix.transpose(1, 2))  # -1 to 1
-    grid = source.reshape(len(changes), edge, edge, edge, 3)
+    matrix = torch.from_numpy(np.stack(matrices)).to(unit.device)  # (B, 3, 3), acts on columns (x, y, z)
+    offset = torch.from_numpy(np.stack(offsets)).to(unit.device)  # (B, 3)
+    axis = torch.arange(frame.patch_vox, device=unit.device, dtype=torch.float32) - (frame.patch_vox - 1) / 2
+    x, y, z = (axis[None, :, None] * matrix[:, None, :, column] for column in range(3))  # (B, P, 3)
+    plane = z[:, :, None] + (y + offset[:, None])[:, None]  # (B, P, P, 3)
+    grid = plane[:, :, :, None] + x[:, None, None]  # (B, P, P, P, 3), -1 to 1 over the stored cube
+    if any(change.control_xyz_mm is not None for change in changes):
+        for column, displacement in enumerate(_displacements(changes, frame, unit.device).unbind(-1)):
+            grid.addcmul_(displacement[..., None], matrix[:, None, None, None, :, column])
     return functional.grid_sample(unit[:, None], grid, padding_mode="zeros", align_corners=True)[:, 0]
 
 
@@ -171,13 +171,12 @@ def _backward(change: PatchChange, frame: PatchFrame) -> tuple[NDArray[np.float3
 
 
 def _displacements(changes: Sequence[PatchChange], frame: PatchFrame, device: torch.device) -> Tensor:
-    """Give the elastic displacement (x, y, z) of each voxel, voxels, shape (B, P^3, 3)."""
+    """Give the elastic displacement (x, y, z) of each voxel, voxels, shape (B, P, P, P, 3)."""
     still = np.zeros((N_CONTROL, N_CONTROL, N_CONTROL, 3))
     points = np.stack([still if c.control_xyz_mm is None else c.control_xyz_mm for c in changes]) / frame.spacing_mm
     weights = torch.from_numpy(spline_weights(frame).astype(np.float32)).to(device)
     control = torch.from_numpy(points.astype(np.float32)).to(device)
-    dense = torch.einsum("bxyzc,kz,jy,ix->bkjic", control, weights, weights, weights)
-    return dense.reshape(len(changes), -1, 3)
+    return torch.einsum("bxyzc,kz,jy,ix->bkjic", control, weights, weights, weights)
 
 
 def spline_weights(frame: PatchFrame) -> NDArray[np.float64]:
