@@ -288,6 +288,44 @@ def test_evaluation_and_learning_curves(tmp_path: Path) -> None:
     assert page.tags.count("img") == 2
 
 
+def test_a_cross_validation_has_its_folds_and_no_model_of_its_own(tmp_path: Path) -> None:
+    """Folds with their CPM; the list says that b failed; froc.json's notes stay; no fold's log is taken for the run's."""
+    folder = write_case(tmp_path / "joined")
+    marks = (folder / "marks.csv").read_text().splitlines()
+    (folder / "marks.csv").write_text("\n".join(marks[:-1]) + "\n")
+    (folder / "scans.csv").write_text("seriesuid,status,code\na,done,\nb,failed,E_DATA_SIZE\nc,done,\n")
+    document = froc_of(folder)
+    document["notes"] = ["2 of 10 folds were tested", *document["notes"]]
+    (folder / "froc" / "froc.json").write_text(json.dumps(document))
+    fold = {"fold": 3, "val_fold": 4, "n_train": 8, "n_test": 2, "n_failed": 1, "cpm": 0.25, "cpm_ci95": [0.1, 0.5]}
+    (folder / "froc" / "joined.json").write_text(json.dumps({"folds": [fold]}))
+    (tmp_path / "fold3" / "first_stage").mkdir(parents=True)
+    (tmp_path / "fold3" / "first_stage" / "log.csv").write_text("step,total,rate\n20,0.5,0.001\n40,0.4,0.001\n")
+    page = page_of(folder, find_run(tmp_path))
+    assert "3 4 8 2 1 0.250 0.100 to 0.500" in page.text
+    assert "2 of 10 folds were tested" in page.text
+    assert f"{short_hash('b')} E_DATA_SIZE 1" in page.text
+    assert "Learning curves" not in page.text
+
+
+def test_a_detectors_training_has_curves_of_its_stages(tmp_path: Path) -> None:
+    """The only model file there, and the logs of first stage, validation and second look."""
+    run = tmp_path / "run"
+    for name, text in (
+        ("first_stage/log.csv", "step,total,rate\n20,0.5,0.001\n40,0.4,0.001\n"),
+        ("first_stage/validation.csv", "step,cpm,cpm_low,cpm_high\n20,0.5,0.4,0.6\n"),
+        ("second_look/log.csv", "step,total,rate\n20,0.5,0.001\n"),
+    ):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text(text)
+    model_file(run / "mine.safetensors", name="mine")
+    found = find_run(run)
+    page = page_of(tmp_path, found)
+    assert found.train_dir == run
+    assert page.tags.count("img") == 3
+    assert "Name mine" in page.text
+
+
 def test_nothing_to_report_is_refused(tmp_path: Path) -> None:
     """No inputs, or an empty training folder: one sentence, no file."""
     for inputs in (ReportInputs(), ReportInputs(train_dir=tmp_path)):

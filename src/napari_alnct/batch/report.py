@@ -29,7 +29,14 @@ from napari_alnct.batch.report_inputs import ReportInputs, RunRecord, open_scans
 from napari_alnct.batch.report_judging import Judged, judge_inputs
 from napari_alnct.batch.report_model import ModelFacts, find_model_facts
 from napari_alnct.batch.report_pictures import Progress, take_pictures
-from napari_alnct.batch.report_tables import evaluation_view, froc_view, input_rows, learning_view, unsearched_rows
+from napari_alnct.batch.report_tables import (
+    evaluation_view,
+    fold_rows,
+    froc_view,
+    input_rows,
+    learning_views,
+    unsearched_rows,
+)
 from napari_alnct.core.errors import SettingsError
 from napari_alnct.io.atomic_file import replacing_text
 from napari_alnct.io.images import ReadOptions
@@ -116,7 +123,7 @@ def write_report(
         If `is_cancelled` said so; nothing was written.
     """
     dataset = open_scans(inputs.scans)
-    record = read_record(inputs.candidates)
+    record = read_record(inputs.candidates, inputs.seriesuids)
     judged = judge_inputs(inputs, dataset, is_restricted=options.is_restricted)
     model = find_model_facts(inputs.model, inputs.train_dir, record.document)
     page = _page(inputs, options, dataset, record, judged, model)
@@ -187,6 +194,7 @@ def _page(
         "notes": _notes(inputs, record, judged, model),
         "froc": froc_view(judged) if judged else None,
         "folds": folds,
+        "crossval": fold_rows(inputs.froc_dir),
         "sizes": sizes,
         "n_excluded": _n_excluded(judged),
         "unsearched": unsearched[:MOST_UNSEARCHED],
@@ -197,7 +205,7 @@ def _page(
         "training": training_facts(model.recipe.training, show_ids=show_ids) if model else [],
         "card": model.card if model else (),
         "has_model": model is not None,
-        "learning": learning_view(inputs.train_dir),
+        "learning": learning_views(inputs.train_dir),
         "example_sets": [],
         "has_scans": dataset is not None,
         "inputs": input_rows(inputs, show_ids=show_ids),

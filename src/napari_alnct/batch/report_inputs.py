@@ -12,15 +12,19 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from napari_alnct.batch.froc import REPORT as FROC_FILE
 from napari_alnct.core.errors import SettingsError, TableError
+from napari_alnct.io.csv_files import read_lines, read_table
 from napari_alnct.io.identifiers import short_hash
 from napari_alnct.io.luna16 import Dataset, find_dataset
 from napari_alnct.io.scan_paths import SUFFIXES
+from napari_alnct.io.tables import SERIES
 
 BEST, LOG, METRICS = "best.safetensors", "log.csv", "metrics.json"
+JOINED = "joined.json"  # a cross-validation has a model per fold, and none of its own
+FIRST_STAGE = "first_stage"  # of a detector's training
 TABLES = {  # what a table may be called in a run folder, when froc.json does not name it
     "candidates": ("submission.csv", "submission.csv.gz", "candidates.csv"),
     "annotations": ("annotations.csv",),
@@ -79,8 +83,9 @@ class RunRecord:
 
     @property
     def failed(self) -> dict[str, str]:
-        """Give hash of the file name and code of each scan that could not be searched."""
-        return {str(s.get("file_sha256")): str(s.get("code")) for s in self._scans if s.get("status") == "failed"}
+        """Give hash (of the file name, or of the series) and code of each scan that could not be searched."""
+        bad = [scan for scan in self._scans if scan.get("status") == "failed"]
+        return {str(scan.get("file_sha256") or scan.get("series_sha256")): str(scan.get("code")) for scan in bad}
 
     @property
     def _scans(self) -> list[dict[str, Any]]:
@@ -104,7 +109,7 @@ class RunRecord:
         """
         if not self.is_known or short_hash(series_uid) in self.done:
             return None
-        names = file_names or [series_uid, *(f"{series_uid}{suffix}" for suffix in SUFFIXES)]
+        names = [series_uid, *(file_names or (f"{series_uid}{suffix}" for suffix in SUFFIXES))]
         return next((self.failed[h] for h in map(short_hash, names) if h in self.failed), "no record")
 
 
@@ -132,7 +137,6 @@ def find_run(folder: Path) -> ReportInputs:
     first: dict[str, Path] = {}
     for path in files:
         first.setdefault(path.name, path)
-    train = first.get(BEST) or first.get(LOG)
     froc = first.get(FROC_FILE)
     tables = _tables(files, first, read_json(froc) if froc else {})
     found = ReportInputs(
@@ -142,7 +146,7 @@ def find_run(folder: Path) -> ReportInputs:
         seriesuids=tables["seriesuids"],
         froc_dir=froc.parent if froc else None,
         eval_dir=first[METRICS].parent if METRICS in first else None,
-        train_dir=train.parent if train else None,
+        train_dir=None if JOINED in first else _train_dir(files, first),
     )
     if found == ReportInputs():
         raise SettingsError(f"{folder.name}: found neither {BEST}, {FROC_FILE}, {METRICS} nor tables; name them")
@@ -166,28 +170,48 @@ def merged(named: ReportInputs, found: ReportInputs) -> ReportInputs:
     return replace(found, **{key: value for key, value in vars(named).items() if value is not None})
 
 
-def read_record(candidates: Path | None) -> RunRecord:
-    """Give the record beside a table of candidates; an empty one when there is none.
+def read_record(candidates: Path | None, seriesuids: Path | None) -> RunRecord:
+    """Give the record of the detection run: beside the table, else the outcomes in the list of series.
 
     Parameters
     ----------
     candidates : Path or None
-        The table.
+        The table; its record is ``<name>.run.json``.
+    seriesuids : Path or None
+        List of series; that of a cross-validation says for each whether it was searched (``status``).
 
     Returns
     -------
     RunRecord
+        Empty when there is none.
 
     Raises
     ------
     TableError
-        If it is there but is no JSON.
+        If it is there but cannot be read.
     """
     if candidates is None:
         return RunRecord()
     stem = candidates.name.removesuffix(".gz").removesuffix(".csv")
     path = candidates.with_name(f"{stem}.run.json")
-    return RunRecord(read_json(path) if path.is_file() else {})
+    if path.is_file():
+        return RunRecord(read_json(path))
+    return RunRecord({"scans": scans} if (scans := _outcomes(seriesuids)) else {})
+
+
+def _outcomes(seriesuids: Path | None) -> list[dict[str, str]]:
+    """Give what a list of series with the column ``status`` says of each."""
+    lines = read_lines(seriesuids) if seriesuids is not None else []
+    if not lines or not {SERIES, "status"} <= {cell.strip() for cell in lines[0][1]}:
+        return []
+    return [
+        {
+            "series_sha256": short_hash(row.text(SERIES)),
+            "status": row.text("status"),
+            "code": row.cells.get("code", "").strip() or "failed",
+        }
+        for row in read_table(cast(Path, seriesuids), (SERIES, "status"))
+    ]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -235,6 +259,15 @@ def open_scans(folder: Path | None) -> Dataset | None:
         If it holds no scan.
     """
     return None if folder is None else find_dataset(folder)
+
+
+def _train_dir(files: Sequence[Path], first: dict[str, Path]) -> Path | None:
+    """Give the folder of a training: of a classifier, else of a detector."""
+    if BEST in first:
+        return first[BEST].parent
+    logs = [path for path in files if path.name == LOG]
+    detectors = [path.parent.parent for path in logs if path.parent.name == FIRST_STAGE]
+    return next(iter([*detectors, *(path.parent for path in logs)]), None)
 
 
 def _files(folder: Path, depth: int = 0) -> Iterator[Path]:

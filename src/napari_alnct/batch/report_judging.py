@@ -76,6 +76,8 @@ def judge_inputs(inputs: ReportInputs, dataset: Dataset | None, *, is_restricted
     document = as_json(report)
     if stored is not None:
         _refuse_other_counts(document, stored)
+        told = [str(note) for note in stored.get("notes", [])]
+        document["notes"] = [*told, *(note for note in document["notes"] if note not in told)]
         document["compare"] = stored.get("compare")
     return Judged(document=document, band=_band(report), tables=tables, scored=scored)
 

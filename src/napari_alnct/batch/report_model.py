@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from napari_alnct.batch.report_inputs import BEST
 from napari_alnct.core.checkpoint import Recipe, file_sha256, read_recipe
 from napari_alnct.models.catalogue import ModelFile, find_model, list_models
 
@@ -34,7 +35,7 @@ def find_model_facts(wish: str | None, train_dir: Path | None, record: Mapping[s
     wish : str or None
         Named by the user.
     train_dir : Path or None
-        Else ``best.safetensors`` there.
+        Else ``best.safetensors`` there, or the only model file there.
     record : mapping
         Else the bundled model that the record of the detection run names by its hash.
 
@@ -47,11 +48,11 @@ def find_model_facts(wish: str | None, train_dir: Path | None, record: Mapping[s
     ModelError
         If the named file cannot be used.
     """
-    best = train_dir / "best.safetensors" if train_dir else None
+    trained = _trained(train_dir)
     if wish is not None:
         entry = find_model(wish)
-    elif best is not None and best.is_file():
-        entry = find_model(best)
+    elif trained is not None:
+        entry = find_model(trained)
     else:
         used = record.get("model")
         sha256 = used.get("sha256") if isinstance(used, dict) else None
@@ -61,6 +62,16 @@ def find_model_facts(wish: str | None, train_dir: Path | None, record: Mapping[s
         entry = same[0]
     recipe = read_recipe(entry.path)
     return ModelFacts(recipe=recipe, sha256=file_sha256(entry.path), card=_card(entry, recipe))
+
+
+def _trained(folder: Path | None) -> Path | None:
+    """Give the model that a training left in its folder."""
+    if folder is None:
+        return None
+    best, models = folder / BEST, sorted(folder.glob("*.safetensors"))
+    if best.is_file():
+        return best
+    return models[0] if len(models) == 1 else None
 
 
 def _card(entry: ModelFile, recipe: Recipe) -> tuple[tuple[str, str], ...]:

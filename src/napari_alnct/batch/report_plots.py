@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 
 DOTS_PER_INCH = 130
 STEP_COLUMNS = ("epoch", "step")
-PANELS = (
-    ("loss", "Loss"),
-    ("auc", "AUC on validation"),
-    ("cpm", "CPM on validation"),
-    ("learning_rate", "Learning rate"),
+PANELS = (  # title, and the columns that belong there
+    ("Loss", ("train_loss", "val_loss", "loss", "total")),
+    ("AUC on validation", ("val_auc",)),
+    ("CPM on validation", ("cpm", "cpm_low", "cpm_high")),
+    ("Learning rate", ("learning_rate", "rate")),
 )
-NAMES = {"train_loss": "training", "val_loss": "validation", "loss": "training"}
+NAMES = {
+    **{"train_loss": "training", "val_loss": "validation", "loss": "training", "total": "training"},
+    **{"cpm_low": "95 % CI, from", "cpm_high": "95 % CI, to"},
+}
 COLOURS = (OURS, THEIRS, "#4d7c0f", "#7c3aed", "#6b7280", "#b91c1c")
 
 
@@ -107,7 +110,7 @@ def learning_png(log: dict[str, list[float]]) -> bytes | None:
         PNG; None when the log holds no curve.
     """
     step = next((name for name in STEP_COLUMNS if name in log), None)
-    panels = [(title, _columns(log, word)) for word, title in PANELS]
+    panels = [(title, _columns(log, names)) for title, names in PANELS]
     panels = [(title, columns) for title, columns in panels if columns]
     if not panels or len(next(iter(log.values()))) == 0:
         return None
@@ -126,10 +129,9 @@ def learning_png(log: dict[str, list[float]]) -> bytes | None:
     return _png(figure)
 
 
-def _columns(log: dict[str, list[float]], word: str) -> list[str]:
+def _columns(log: dict[str, list[float]], names: Sequence[str]) -> list[str]:
     """Give the columns of one panel that hold a number at all."""
-    has_word = [name for name in log if word in name.lower().split("_") or name == word]
-    return [name for name in has_word if any(map(math.isfinite, log[name]))]
+    return [name for name in names if any(map(math.isfinite, log.get(name, ())))]
 
 
 def _number(text: str) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 from napari_alnct.batch.froc import FrocTables
 from napari_alnct.batch.report_facts import Facts, number, shown_text
 from napari_alnct.batch.report_images import data_address
-from napari_alnct.batch.report_inputs import LOG, METRICS, ReportInputs, RunRecord, read_json
+from napari_alnct.batch.report_inputs import FIRST_STAGE, JOINED, LOG, METRICS, ReportInputs, RunRecord, read_json
 from napari_alnct.batch.report_judging import Judged
 from napari_alnct.batch.report_plots import band_png, learning_png, read_log
 from napari_alnct.evaluation.froc import RATE_LABELS
@@ -21,6 +21,12 @@ from napari_alnct.io.luna16 import Dataset
 PNG_START = b"\x89PNG\r\n\x1a\n"
 MOST_PNG_BYTES, MOST_PNGS, MOST_ROWS = 1_500_000, 8, 60
 FIRST_PNGS = ("roc", "pr", "precision", "calibration", "reliability", "confusion")
+LOGS = (
+    ("Learning curves", LOG),
+    ("Learning curves, first stage", f"{FIRST_STAGE}/{LOG}"),
+    ("First stage on validation scans", f"{FIRST_STAGE}/validation.csv"),
+    ("Learning curves, second look", f"second_look/{LOG}"),
+)
 HIDDEN_METRICS = ("notice", "versions", "inputs", "model", "rule", "notes")
 
 
@@ -134,21 +140,51 @@ def evaluation_view(folder: Path | None, *, show_ids: bool) -> dict[str, Any] | 
     }
 
 
-def learning_view(train_dir: Path | None) -> str:
-    """Give the learning curves as a picture's address; empty without a log.
+def learning_views(train_dir: Path | None) -> list[dict[str, str]]:
+    """Give the learning curves of a training as pictures, each with its title.
 
     Parameters
     ----------
     train_dir : Path or None
-        Holds ``log.csv``.
+        Holds ``log.csv``, or the logs of a detector's stages.
 
     Returns
     -------
-    str
+    list of dict
+        ``title``, ``picture``; empty without a log.
     """
-    path = train_dir / LOG if train_dir else None
-    picture = learning_png(read_log(path)) if path is not None and path.is_file() else None
-    return data_address(picture, "image/png") if picture else ""
+    views = []
+    for title, place in LOGS if train_dir else ():
+        path = train_dir / place if train_dir else Path()
+        picture = learning_png(read_log(path)) if path.is_file() else None
+        if picture:
+            views.append({"title": title, "picture": data_address(picture, "image/png")})
+    return views
+
+
+def fold_rows(froc_dir: Path | None) -> list[dict[str, str]]:
+    """Give the folds of a cross-validation: who was trained on how much, tested on how much, with what CPM.
+
+    Parameters
+    ----------
+    froc_dir : Path or None
+        Holds ``joined.json`` when it is a cross-validation.
+
+    Returns
+    -------
+    list of dict
+        Empty for anything else.
+    """
+    path = froc_dir / JOINED if froc_dir else None
+    if path is None or not path.is_file():
+        return []
+    folds = read_json(path).get("folds", [])
+    rows = []
+    for fold in folds if isinstance(folds, list) else ():
+        counts = {name: str(fold.get(name, "-")) for name in ("fold", "val_fold", "n_train", "n_test", "n_failed")}
+        cpm, ci95 = fold.get("cpm"), _interval(fold.get("cpm_ci95"))
+        rows.append({**counts, "cpm": "-" if cpm is None else f"{cpm:.3f}", "ci95": ci95})
+    return rows
 
 
 def input_rows(inputs: ReportInputs, *, show_ids: bool) -> Facts:
