@@ -289,7 +289,7 @@ def test_evaluation_and_learning_curves(tmp_path: Path) -> None:
 
 
 def test_a_cross_validation_has_its_folds_and_no_model_of_its_own(tmp_path: Path) -> None:
-    """Folds with their CPM; the list says that b failed; froc.json's notes stay; no fold's log is taken for the run's."""
+    """Folds with their CPM; the list says that b failed; froc.json's notes stay; no fold's log is the run's."""
     folder = write_case(tmp_path / "joined")
     marks = (folder / "marks.csv").read_text().splitlines()
     (folder / "marks.csv").write_text("\n".join(marks[:-1]) + "\n")

@@ -197,6 +197,8 @@ def _value(value: object, show_ids: bool) -> str:
         return "-"
     if isinstance(value, (int, float)):
         return number(value)
+    if isinstance(value, (list, tuple)) and not value:
+        return "none"
     if isinstance(value, (list, tuple)):
         is_short = len(value) <= MOST_NUMBERS and all(isinstance(v, (int, float)) for v in value)
         return ", ".join(number(v) for v in value) if is_short else f"{len(value)} entries"

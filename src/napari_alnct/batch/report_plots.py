@@ -114,6 +114,8 @@ def learning_png(log: dict[str, list[float]]) -> bytes | None:
     panels = [(title, columns) for title, columns in panels if columns]
     if not panels or len(next(iter(log.values()))) == 0:
         return None
+    from matplotlib.ticker import MaxNLocator
+
     figure = _figure(3.6 * len(panels), 3.1)
     for k, (title, columns) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), k + 1)
@@ -125,6 +127,8 @@ def learning_png(log: dict[str, list[float]]) -> bytes | None:
             axes.plot(along, values, marker=marker, color=colour, linewidth=1.5, label=label)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("Epoch" if step == "epoch" else "Step")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.ticklabel_format(axis="y", scilimits=(-2, 4))
         _dress(axes, has_legend=len(columns) > 1)
     return _png(figure)
 
