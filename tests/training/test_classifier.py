@@ -281,6 +281,18 @@ def test_shuffled_labels_say_nothing_of_the_true_ones(tmp_path: Path) -> None:
     assert recipe.training["labels"] == "shuffled"
 
 
+def test_a_control_run_lets_true_labels_choose_nothing(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of AUC .7 .4 .5 by chance the last is kept, not the best: picking by true labels would be a leak."""
+    course = iter([0.7, 0.4, 0.5])
+    monkeypatch.setattr(classifier_run, "judge_scores", lambda *_: Validation(next(course), 1.0, 0.5))
+    settings = replace(TINY, patience=1)
+    result = train_classifier(*stores, settings, tmp_path, device="cpu", shuffle_labels=True)
+    assert (result.best_auc, result.best_epoch, result.n_epochs) == (0.5, 3, 3)
+    assert read_checkpoint(tmp_path / "best.safetensors").recipe.training["results"]["epoch"] == 3
+
+
 def test_validation_is_shared_by_several_processes(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of 5 processes scores every fifth patch; together they give the scores of one, in order."""
     network = ClassifierNetwork(TINY.network).eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +27,7 @@ Threads = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1024))
 Trials = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=100_000))]
 Seconds = Annotated[float, Parameter(validator=validators.Number(gt=0))]
 CANCELLED, USAGE = 130, 2
+TELLING_S = 2.0  # the first process tells what went wrong; torchrun ends it as soon as another one has ended
 
 
 def execute(
@@ -170,7 +172,8 @@ def execute(
     try:
         result = _train(train_csv, val_csv, save_dir, settings, wishes)
     except (AlnctError, KeyboardInterrupt) as fault:
-        if not _is_first_process():  # the first one tells
+        if not _is_first_process():
+            time.sleep(TELLING_S)
             return CANCELLED if isinstance(fault, JobCancelled | KeyboardInterrupt) else USAGE
         if isinstance(fault, JobCancelled):
             print(f"{fault}; the same command with --resume goes on there")

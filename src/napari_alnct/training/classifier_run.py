@@ -32,7 +32,7 @@ from napari_alnct.training.validation import Validation, judge_scores, score_pla
 
 NAME, CONTROL_NAME = "classifier", "classifier (control: shuffled labels)"
 MOST_GPU_WORKERS, CPU_WORKERS = 8, 1
-HOW = "largest Youden index on the validation patches, at the best epoch"
+HOW = "largest Youden index on the validation patches, at the epoch that was kept"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A run at its end: the best epoch by validation AUC, the last one, and the model file of the best."""
+    """A run at its end: the best epoch by validation AUC (a control: the last), and its model file."""
 
     best_auc: float
     best_epoch: int
@@ -165,6 +165,7 @@ class ClassifierRun:
 
     def _report(self, means: Reading, found: Validation) -> EpochReport:
         trainer, best = self.trainer, self.trainer.notes.get("best")
+        is_best = best is None or (found.auc, -found.loss) > (best["auc"], -best["loss"])
         return EpochReport(
             epoch=trainer.step // self.plan.steps_per_epoch,
             n_epochs=self.settings.epochs,
@@ -173,7 +174,7 @@ class ClassifierRun:
             val_auc=found.auc,
             learning_rate=trainer.settings.learning_rate_at(trainer.step - 1),
             seconds=trainer.seconds,
-            is_best=best is None or (found.auc, -found.loss) > (best["auc"], -best["loss"]),
+            is_best=is_best or self.split.is_shuffled,  # a control keeps the last: the true labels choose nothing
             n_overflows=trainer.readings.n_overflows,
         )
 
