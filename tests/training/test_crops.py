@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from napari_alnct.core.targets import POSITIVE
 from napari_alnct.training.cases import TrainingCase
-from napari_alnct.training.crops import CropSettings, _thick_slices, draw_patch
+from napari_alnct.training.crops import NO_MARKS, CropSettings, MinedMarks, _thick_slices, draw_patch
+from napari_alnct.training.nodule_cutting import cut_donors
 
 SETTINGS = CropSettings(edge_vox=64, real_nodule_share=1.0)
 
@@ -66,3 +69,47 @@ def test_thick_slices_are_means_and_keep_their_place(step: int, phase: int) -> N
     sheet = np.zeros((40, 3, 3), np.float32)
     sheet[20] = 100
     assert _thick_slices(sheet, step, phase).max() <= 100 / step + 1e-4
+
+
+def test_a_scan_without_places_gives_its_middle(case: TrainingCase) -> None:
+    """No aerated lung, no vessel, no pleura, no nodule: a patch is drawn all the same, and controls are left out."""
+    empty = {sort: spots[:0] for sort, spots in case.spots.items()}
+    bare = replace(case, spots=empty, centres_zyx_vox=np.zeros((0, 3)), diameters_mm=np.zeros(0))
+    donor = cut_donors(case, ceiling_hu=400.0)[0]
+    settings = CropSettings(edge_vox=32, control_share=1.0, insertion_share=1.0)
+    patch = draw_patch([bare], [donor], settings, seed=1, number=0)
+    assert patch.hu.shape == (32, 32, 32)
+    assert not (patch.targets.state == POSITIVE).any()
+
+
+def test_a_sort_of_place_that_is_missing_is_not_drawn(case: TrainingCase) -> None:
+    """With pleura alone every patch lies at the pleura."""
+    only = replace(case, spots={sort: s if sort == "pleura" else s[:0] for sort, s in case.spots.items()})
+    for number in range(8):
+        assert draw_patch([only], [], CropSettings(edge_vox=32, real_nodule_share=0.0), 1, number).hu.shape[0] == 32
+
+
+def test_nodules_of_all_scans_are_drawn_alike(case: TrainingCase) -> None:
+    """One scan with two nodules among nine without: with share 1 every patch shows one of the two."""
+    bare = replace(case, centres_zyx_vox=np.zeros((0, 3)), diameters_mm=np.zeros(0), hu=np.full_like(case.hu, -850))
+    settings = CropSettings(edge_vox=32, nodule_share=1.0, imitation_share=0.0)
+    cases = [*[bare] * 9, case]
+    for number in range(12):
+        assert (draw_patch(cases, [], settings, 4, number).targets.state == POSITIVE).any()
+
+
+def test_mined_marks_get_their_share(case: TrainingCase) -> None:
+    """Share .4 of patches holds the one false mark, which lies where no other patch can reach; none without marks."""
+    hu = np.full_like(case.hu, -850)
+    hu[86:89, 96:99, 106:109] = 3000
+    nowhere = {sort: np.array([[20, 20, 20]], np.int16) for sort in case.spots}
+    host = replace(case, hu=hu, spots=nowhere, centres_zyx_vox=np.zeros((0, 3)), diameters_mm=np.zeros(0))
+    marks = MinedMarks(np.array([0]), np.array([[87, 97, 107]], np.int16), np.zeros(1))
+    settings = CropSettings(edge_vox=32, mined_share=0.4, high_hu=3000.0, imitation_share=0.0)
+
+    def share(mined: MinedMarks) -> float:
+        drawn = (draw_patch([host], [], settings, 5, number, mined) for number in range(150))
+        return float(np.mean([patch.hu.max() > 700 for patch in drawn]))
+
+    assert share(marks) == pytest.approx(0.4, abs=0.1)
+    assert share(NO_MARKS) == 0.0

@@ -7,7 +7,7 @@ where patients are named. What was used is written into the model file as short 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,8 +124,8 @@ def _gather(
     if not held.overview.n_nodules.any():
         donors, held_donors = hold_out_donors(donors, settings)
         run.log(
-            f"the {len(held)} validation scans have no nodule: {len(held_donors)} donors, which training does not "
-            "see, are put into them, so CPM and thresholds are not those of real nodules"
+            f"no nodule in validation ({_count(held, 'scan')}): {_count(held_donors, 'donor')} that training does not "
+            "see will be put into it, so CPM and thresholds are not those of real nodules"
         )
     facts = {"validation": "inserted nodules" if len(held_donors) else "annotated nodules"}
     hosts = _with_phantoms(train, settings, folder, run)
@@ -200,17 +200,22 @@ def refuse_overlap(
     shared = sides["train"] & sides["validation"]
     if shared:
         raise SettingsError(
-            f"{len(shared)} scans are in training and in validation, the first is {short_hash(min(shared))}; "
+            f"training and validation share {_count(shared, 'scan')}, the first is {short_hash(min(shared))}; "
             "choose folds or lists that share none"
         )
     if patients is None:
         return {"guard": "series"}
-    unknown = sorted((sides["train"] | sides["validation"]) - set(patients))
+    unknown = (sides["train"] | sides["validation"]) - set(patients)
     if unknown:
-        raise SettingsError(f"{len(unknown)} scans have no patient in the table; add them, or leave the table out")
+        raise SettingsError(
+            f"the table of patients lacks {_count(unknown, 'scan')}, the first is {short_hash(min(unknown))}; add "
+            "what is missing, or leave the table out"
+        )
     names = [{patients[uid] for uid in series} for series in sides.values()]
     if names[0] & names[1]:
-        raise SettingsError(f"{len(names[0] & names[1])} patients are in training and in validation; split by patient")
+        raise SettingsError(
+            f"training and validation share {_count(names[0] & names[1], 'patient')}; choose folds or lists by patient"
+        )
     return {"guard": "patient"}
 
 
@@ -243,6 +248,10 @@ def _series_facts(dataset: PreparedDataset, train: Sequence[str], val: Sequence[
         facts[f"{side}_series"] = sorted(short_hash(uid) for uid in series)
         facts[f"{side}_folds"] = sorted({fold for uid in series if (fold := folds.get(uid)) is not None})
     return facts
+
+
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _cube_facts(cubes: Path | None) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def validate_detector(
     hosts, matches = [], []
     for host in _hosts(materials, round_hu):
         if is_cancelled and is_cancelled():
-            raise JobCancelled("stopped during validation; give the same command to go on")
+            raise JobCancelled(f"stopped in a validation after {len(matches)} scans")
         matches.append(find_marks(runner, host, materials.prepare).match)
         hosts.append((host.geometry.index_to_world(host.centres_zyx_vox), host.diameters_mm))
     return judge_matches(matches, hosts)

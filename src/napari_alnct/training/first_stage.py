@@ -28,7 +28,7 @@ from napari_alnct.training.loop import Batch, build_detector_run, make_loader
 from napari_alnct.training.materials import Materials
 from napari_alnct.training.mining import MARKS, mine, read_mined
 from napari_alnct.training.settings import BuildSettings
-from napari_alnct.training.training_log import CsvLog
+from napari_alnct.training.training_log import CsvLog, TensorBoardLog
 
 TITLE = "first stage"
 BEST, VALIDATIONS = "best_first_stage.safetensors", "validation.csv"
@@ -92,8 +92,7 @@ def train_first_stage(materials: Materials, settings: BuildSettings, run: BuildR
         If a loss is not finite, or a file of an earlier part of the run is gone.
     """
     stage = FirstStage(materials, settings, run)
-    with stage.curves:
-        stage.train()
+    stage.train()
     return stage.best()
 
 
@@ -117,7 +116,6 @@ class FirstStage:
         network = DetectorNetwork(settings.detector)
         self.trainer = build_detector_run(network, self.schedule, settings.crops, self.folder, run.device)
         run.begin(TITLE, self.trainer)
-        self.curves = curves_of(self.trainer)
 
     @property
     def mining_steps(self) -> list[int]:
@@ -129,18 +127,15 @@ class FirstStage:
         """Take the steps that are left, with mining and validation in between and a validation at the end."""
         every = self.settings.validate_every
         CsvLog(self.folder / VALIDATIONS).cut_after(int(self.trainer.notes.get(JUDGED_STEP, -1)))
-        if every and self.trainer.step and self.trainer.step % every == 0:
-            self._validate()  # where a run was killed in the middle of it
-        self.run.finish(
-            TITLE,
-            self.trainer,
-            self._batches(),
-            self.curves,
-            round_steps=every or None,
-            on_round=lambda _: self._validate(),
-        )
-        if every:
-            self._validate()
+        with curves_of(self.trainer) as curves:
+            judge = partial(self._validate, curves)
+            if every and self.trainer.step and self.trainer.step % every == 0:
+                judge()  # where a run was killed in the middle of it
+            self.run.finish(
+                TITLE, self.trainer, self._batches(), curves, round_steps=every or None, on_round=lambda _: judge()
+            )
+            if every:
+                judge()
 
     def best(self) -> DetectorNetwork:
         """Give the network of the best validation, or of the end of the run where there was none."""
@@ -190,7 +185,7 @@ class FirstStage:
         self.run.log(f"{TITLE} {step}/{self.schedule.n_steps}: {len(mined.case)} false marks to learn from")
         return mined
 
-    def _validate(self) -> None:
+    def _validate(self, curves: TensorBoardLog) -> None:
         """Judge the present state, unless that is done; keep it when it is the best so far; end early when told."""
         step, notes = self.trainer.step, self.trainer.notes
         if notes.get(JUDGED_STEP) == step:
@@ -207,7 +202,7 @@ class FirstStage:
         notes |= {JUDGED_STEP: step, N_WITHOUT: 0 if is_gain else int(notes[N_WITHOUT]) + 1}
         if self.settings.patience and notes[N_WITHOUT] >= self.settings.patience:
             self.trainer.is_stopped = True
-        self._tell(found)
+        self._tell(found, curves)
         self.trainer.save()
 
     def _keep(self, network: DetectorNetwork, found: DetectorValidation) -> None:
@@ -221,10 +216,10 @@ class FirstStage:
         )
         write_checkpoint(self.folder / BEST, recipe, network, None, half=False)
 
-    def _tell(self, found: DetectorValidation) -> None:
+    def _tell(self, found: DetectorValidation, curves: TensorBoardLog) -> None:
         step, n_steps = self.trainer.step, self.schedule.n_steps
         CsvLog(self.folder / VALIDATIONS).add({"step": step} | found.row())
-        self.curves.add(step, {"validation/CPM": found.cpm})
+        curves.add(step, {"validation/CPM": found.cpm})
         is_best = self.trainer.notes[BEST_STEP] == step
         best = ", the best so far" if is_best else f", best {self.trainer.notes[BEST_CPM]:.3f}"
         end = "; ending early" if self.trainer.is_stopped else ""

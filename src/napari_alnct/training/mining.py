@@ -72,7 +72,7 @@ def mine(
         path = parts / f"{number:05d}.npy"
         if not path.is_file():
             if is_cancelled and is_cancelled():
-                raise JobCancelled(f"stopped after {number} of {len(cases)} scans; give the same command to go on")
+                raise JobCancelled(f"stopped in the search for false marks after {number} of {len(cases)} scans")
             _save_whole(path, _false_marks(runner, cases[number], prepare, most_per_case))
         found.append(np.load(path))
     rows: list[tuple[Cell, ...]] = [

@@ -2,7 +2,7 @@
 
 An annotation gives a centre and a diameter, no outline. The outline is found by a
 threshold half-way between the lung around the nodule and its core, inside 1.3 times
-the radius, as the connected piece at the centre. A nodule that cannot be told from
+the radius (at least 1.5 mm beyond it), as the connected piece at the centre. A nodule that cannot be told from
 what it touches is left alone: it stays in its own scan and is learnt from there.
 
 References
@@ -22,7 +22,7 @@ from scipy import ndimage
 from napari_alnct.training.cases import TrainingCase
 from napari_alnct.training.insertion import DIAMETERS_MM, LUNG_HU, RIM_VOX, Donor, make_donor
 
-REACH = 1.3  # of the annotated radius: voxels farther out are never nodule
+REACH, LEAST_REACH_MM = 1.3, 1.5  # of the annotated radius, and beyond it: voxels farther out are never nodule
 LEAST_CONTRAST_HU = 120.0  # of the core over the lung around it
 LEAST_LUNG_SHARE = 0.35  # of the shell around the nodule: less, and it sits in something else
 SIZE_RATIOS = (0.55, 1.3)  # outline's diameter over the annotated one
@@ -86,25 +86,26 @@ def cut_nodule(hu: NDArray[np.int16], centre_zyx_vox: NDArray[np.float64], diame
 
     Notes
     -----
-    With lung level l (median of the aerated voxels in a shell of 5 voxels outside 1.3 r) and core
+    With lung level l (median of the aerated voxels in a shell of 5 voxels outside that reach) and core
     c (median within max(0.4 r, 1.5 mm) of the centre), the threshold is (l + c) / 2.
     """
     if not DIAMETERS_MM[0] <= diameter_mm <= DIAMETERS_MM[1]:
         return None
     radius = diameter_mm / 2
-    box = _box(hu.shape, centre_zyx_vox, REACH * radius + SHELL_VOX + RIM_VOX)
+    reach = max(REACH * radius, radius + LEAST_REACH_MM)
+    box = _box(hu.shape, centre_zyx_vox, reach + SHELL_VOX + RIM_VOX)
     if box is None:
         return None
     cube = np.array(hu[box])
     distance = _distance(cube.shape, centre_zyx_vox - [s.start for s in box])
-    shell = cube[(distance > REACH * radius) & (distance <= REACH * radius + SHELL_VOX)]
+    shell = cube[(distance > reach) & (distance <= reach + SHELL_VOX)]
     lung = shell[(shell > LUNG_HU[0]) & (shell < LUNG_HU[1])]
     core = float(np.median(cube[distance <= max(CORE_RADIUS * radius, LEAST_CORE_MM)]))
     if lung.size < LEAST_LUNG_SHARE * shell.size or core - np.median(lung) < LEAST_CONTRAST_HU:
         return None
-    mask = _piece_at_centre((cube > (np.median(lung) + core) / 2) & (distance <= REACH * radius), distance)
+    mask = _piece_at_centre((cube > (np.median(lung) + core) / 2) & (distance <= reach), distance)
     found_mm = float((6 / np.pi * mask.sum()) ** (1 / 3))
-    rim = (distance > REACH * radius - 1) & (distance <= REACH * radius)
+    rim = (distance > reach - 1) & (distance <= reach)
     runs_on = mask[rim].mean() > MOST_BORDER_SHARE
     if runs_on or not SIZE_RATIOS[0] <= found_mm / diameter_mm <= SIZE_RATIOS[1]:
         return None

@@ -152,7 +152,9 @@ def collect_pool(runner: Runner, materials: Materials, settings: BuildSettings, 
             run.log(f"second look, round {turn + 1}: searching {len(left)} training scans")
         for number, path in left:
             if run.is_cancelled and run.is_cancelled():
-                raise JobCancelled("stopped while marks were collected; give the same command to go on")
+                raise JobCancelled(
+                    f"stopped in the search for the second look, round {turn + 1}, before scan {number + 1}"
+                )
             host = _host(materials, settings, number, 1000 * turn + number)
             marks = find_marks(runner, host, materials.prepare)
             _write_part(path, marks, settings, 1000 * turn + number, materials.prepare)
