@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from napari_alnct.core.checkpoint import read_checkpoint
 from napari_alnct.core.dense import Peaks
@@ -19,6 +21,16 @@ from napari_alnct.training.calibration import ScoredMarks, calibrate
 from napari_alnct.training.cases import TrainingCase
 from napari_alnct.training.marks import CaseMarks, judge
 from napari_alnct.training.settings import BuildSettings, read_build_settings
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Use one thread: networks this small only wait for each other with more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "tiny_model.json"
 

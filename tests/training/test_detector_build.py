@@ -16,11 +16,13 @@ import torch
 from napari_alnct.core.checkpoint import read_recipe
 from napari_alnct.core.config import PrepareSettings
 from napari_alnct.core.errors import SettingsError, TableError
+from napari_alnct.data.phantom import small_settings
 from napari_alnct.io.identifiers import short_hash
 from napari_alnct.io.prepared import PreparedDataset
 from napari_alnct.training import detector_build
+from napari_alnct.training import materials as materials_module
 from napari_alnct.training.build_run import BuildRun
-from napari_alnct.training.case_library import StoredDonors
+from napari_alnct.training.case_library import StoredDonors, overview_of
 from napari_alnct.training.detector_build import (
     build_detector_from_prepared,
     hold_out_donors,
@@ -30,7 +32,7 @@ from napari_alnct.training.detector_build import (
 from napari_alnct.training.detector_validation import judge_matches, validate_detector
 from napari_alnct.training.materials import Materials
 from napari_alnct.training.prepared_cases import prepared_case, store_cases
-from napari_alnct.training.settings import PREPARED
+from napari_alnct.training.settings import PREPARED, BuildSettings
 
 from ..core.tiny_models import tiny_detector
 from ..io.prepared_folder import ToyScan, write_prepared
@@ -55,7 +57,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def gathered(
-    prepared: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, val: tuple[str, ...] = VAL, **more: object
+    prepared: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    val: tuple[str, ...] = VAL,
+    settings: BuildSettings = FAST,
+    **more: object,
 ) -> tuple[Materials, list[str]]:
     """Give what a build would train on, without training, and what it said."""
     found: list[Materials] = []
@@ -67,7 +74,7 @@ def gathered(
     monkeypatch.setattr(detector_build, "build_from_materials", stop)
     lines: list[str] = []
     train = [uid for uid in TRAIN if uid not in val]
-    build_detector_from_prepared(prepared, train, val, FAST, folder, lines.append, **more)  # type: ignore[arg-type]
+    build_detector_from_prepared(prepared, train, val, settings, folder, lines.append, **more)  # type: ignore[arg-type]
     return found[0], lines
 
 
@@ -97,6 +104,30 @@ def test_donors_and_hosts_come_from_training_scans_alone(
     assert {donor.name.split()[0] for donor in materials.donors} == {"1.2.1", "1.2.3"}
     assert not materials.held_donors
     assert materials.cases[1].diameters_mm.size == 0  # the nodule-free scan is in
+
+
+def test_phantoms_join_the_training_scans(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the scans, known as synthetic, prepared in the same window, and made once."""
+    monkeypatch.setattr(materials_module, "training_phantom", lambda seed: small_settings(seed, n_nodules=3))
+    settings = replace(FAST, n_phantoms=1)
+    for _ in range(2):
+        materials, _ = gathered(prepared, tmp_path / "run", monkeypatch, settings=settings)
+        assert overview_of(materials.cases).is_synthetic.tolist() == [False, False, False, True]
+        assert materials.cases[3].hu.max() <= 600
+        monkeypatch.setattr(materials_module, "make_phantom", None)
+
+
+@pytest.mark.data
+def test_cubes_are_further_donors_and_narrow_the_window(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_pack: Path
+) -> None:
+    """99 usable cubes behind the scans' own nodules; the file says which, and that LUNA16 is no test any more."""
+    cubes = data_pack / "nodules" / "lidc_nodules.npz"
+    materials, lines = gathered(prepared, tmp_path / "run", monkeypatch, cubes=cubes)
+    assert len(materials.donors) == 2 + 99
+    assert materials.prepare.high_hu == 400.0
+    assert materials.facts["cubes"]["file"] == "lidc_nodules.npz"
+    assert any("must not be judged on LUNA16" in line for line in lines)
 
 
 @pytest.mark.parametrize(

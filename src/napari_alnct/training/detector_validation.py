@@ -82,7 +82,8 @@ def validate_detector(
     JobCancelled
         If it said so.
     """
-    hosts, matches = [], []
+    hosts: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    matches: list[ScanMatch] = []
     for host in _hosts(materials, round_hu):
         if is_cancelled and is_cancelled():
             raise JobCancelled(f"stopped in a validation after {len(matches)} scans")
