@@ -116,8 +116,20 @@ def build_from_materials(materials: Materials, settings: BuildSettings, run: Bui
     path = run.folder / f"{settings.name}.safetensors"
     sha256 = write_checkpoint(path, _recipe(settings, materials, calibration, facts), detector, classifier)
     run.log(f"wrote {path.name}, SHA-256 {sha256}")
-    run.log(json.dumps(calibration.results, indent=1))
+    for name, result in calibration.results.items():
+        run.log(f"{name}: {_result_line(result)}")
     return path
+
+
+def _result_line(result: Mapping[str, Any]) -> str:
+    """Give the figures of held-out scans in one line."""
+    sensitivity = " ".join(f"{value:.3f}" for value in result["sensitivity"])
+    low, high = result.get("cpm_ci95", (None, None))
+    interval = "" if low is None or result["n_scans"] < 2 else f" (95 % interval {low:.3f}-{high:.3f})"
+    return (
+        f"CPM {result['cpm']:.3f}{interval}, sensitivity at 1/8 to 8 false marks a scan {sensitivity}; "
+        f"{result['n_nodules']} nodules, {result['n_scans']} scans"
+    )
 
 
 def _recipe(settings: BuildSettings, materials: Materials, calibration: Calibration, facts: dict[str, Any]) -> Recipe:

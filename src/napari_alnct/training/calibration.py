@@ -124,9 +124,11 @@ def calibrate(scored: Sequence[ScoredMarks]) -> Calibration:
     scores = [_sigmoid(combine[0] * s.first + combine[1] * s.second + combine[2]) for s in scored]
     curve = _curve(scored, scores)
     first_curve = _curve(scored, [_sigmoid(alone[0] * s.first + alone[1]) for s in scored])
-    hosts = [_nodules(s.marks.case) for s in scored]
-    interval = judge_matches([_judged(s, value) for s, value in zip(scored, scores, strict=True)], hosts).cpm_ci95
-    results = {"all": summary(curve) | {"cpm_ci95": [round(v, 4) for v in interval]}}
+    results = {"all": summary(curve)}
+    if len({s.marks.case.name for s in scored}) == len(scored):  # turns of one scan are no further scans
+        judged = [_judged(s, value) for s, value in zip(scored, scores, strict=True)]
+        low, high = judge_matches(judged, [_nodules(s.marks.case) for s in scored]).cpm_ci95
+        results["all"]["cpm_ci95"] = [round(low, 4), round(high, 4)]
     results["first stage alone"] = summary(first_curve)
     for name, synthetic in (("real scans", False), ("phantoms", True)):
         part = [i for i, s in enumerate(scored) if s.marks.case.is_synthetic == synthetic]

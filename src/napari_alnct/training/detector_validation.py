@@ -23,8 +23,7 @@ from napari_alnct.training.marks import find_marks, with_donors
 from napari_alnct.training.materials import Materials
 
 N_SAMPLES = 1000
-N_DONORS = 10  # held-out donors per scan and turn, where the scans have no nodules of their own
-N_TURNS = 2
+N_DONORS = 10  # held-out donors per scan, where the scans have no nodules of their own
 FEW_SCANS = 100  # below this the interval is wider than the steps between good detectors
 
 
@@ -135,5 +134,4 @@ def _hosts(materials: Materials, round_hu: float) -> Iterator[TrainingCase]:
     """Give the scans to judge on, one by one: the held-out ones, with held-out donors in the real ones."""
     for number, case in enumerate(materials.held_cases):
         donors = () if case.is_synthetic else materials.held_donors
-        for turn in range(N_TURNS if donors else 1):
-            yield with_donors(case, donors, N_DONORS, round_hu, 9000 + 100 * number + turn)
+        yield with_donors(case, donors, N_DONORS, round_hu, 9000 + number)
