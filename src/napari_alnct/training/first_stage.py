@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,7 +23,8 @@ from napari_alnct.core.network import DetectorNetwork
 from napari_alnct.training.build_run import BuildRun, curves_of
 from napari_alnct.training.crops import NO_MARKS, CropSettings, MinedMarks, draw_patch
 from napari_alnct.training.detector_validation import DetectorValidation, validate_detector
-from napari_alnct.training.loop import Batch, build_detector_run, make_loader
+from napari_alnct.training.loop import Batch, Trainer, make_loader
+from napari_alnct.training.losses import detector_loss
 from napari_alnct.training.materials import Materials
 from napari_alnct.training.mining import MARKS, mine, read_mined
 from napari_alnct.training.settings import BuildSettings
@@ -113,8 +113,8 @@ class FirstStage:
         self.materials, self.settings, self.run = materials, settings, run
         self.schedule, self.folder = settings.first_stage, run.folder / "first_stage"
         torch.manual_seed(self.schedule.seed)
-        network = DetectorNetwork(settings.detector)
-        self.trainer = build_detector_run(network, self.schedule, settings.crops, self.folder, run.device)
+        loss = detector_loss(settings.crops.low_hu, settings.crops.high_hu)
+        self.trainer = Trainer(DetectorNetwork(settings.detector), self.schedule, loss, self.folder, run.device)
         run.begin(TITLE, self.trainer)
 
     @property
@@ -224,19 +224,3 @@ class FirstStage:
         best = ", the best so far" if is_best else f", best {self.trainer.notes[BEST_CPM]:.3f}"
         end = "; ending early" if self.trainer.is_stopped else ""
         self.run.log(f"{TITLE} {step}/{n_steps}: validation {found.sentence()}{best}{end}")
-
-
-def first_stage_files(folder: Path) -> tuple[Path, Path]:
-    """Give the best state and the table of validations of a build.
-
-    Parameters
-    ----------
-    folder : Path
-        Work folder of the build.
-
-    Returns
-    -------
-    tuple of Path
-        ``best_first_stage.safetensors`` and ``validation.csv``; they may be missing.
-    """
-    return folder / "first_stage" / BEST, folder / "first_stage" / VALIDATIONS

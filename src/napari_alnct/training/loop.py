@@ -7,20 +7,13 @@ batches, and what happens at the end of a round (an epoch: validation).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from napari_alnct.core.errors import JobCancelled, ModelError
-from napari_alnct.core.network import DetectorNetwork
-from napari_alnct.training.cases import TrainingCase
-from napari_alnct.training.crops import CropSettings, draw_patch
-from napari_alnct.training.insertion import Donor
-from napari_alnct.training.losses import detector_loss
 from napari_alnct.training.readings import Reading
 from napari_alnct.training.schedule import TrainSettings
 from napari_alnct.training.trainer import Batch, Forward, LossFunction, Trainer
@@ -28,14 +21,11 @@ from napari_alnct.training.training_log import CsvLog
 
 __all__ = [
     "Batch",
-    "DetectorPatches",
     "Forward",
     "LossFunction",
     "StepReport",
     "TrainSettings",
     "Trainer",
-    "build_detector_run",
-    "detector_loss",
     "fit",
     "make_loader",
 ]
@@ -158,45 +148,6 @@ def _save_once(trainer: Trainer) -> None:
         trainer.save()
 
 
-class DetectorPatches(Dataset[Batch]):
-    """Patches of a run by number: (hu, state, regression) tensors.
-
-    Parameters
-    ----------
-    cases : sequence of TrainingCase
-        Hosts.
-    donors : sequence of Donor
-        Nodules to insert.
-    settings : CropSettings
-        How patches are drawn.
-    seed, first, count : int
-        Patch numbers ``first`` to ``first + count - 1`` of the run with this seed.
-    """
-
-    def __init__(
-        self,
-        cases: Sequence[TrainingCase],
-        donors: Sequence[Donor],
-        settings: CropSettings,
-        *,
-        seed: int,
-        first: int,
-        count: int,
-    ) -> None:
-        self.cases, self.donors, self.settings = cases, donors, settings
-        self.seed, self.first, self.count = seed, first, count
-
-    def __len__(self) -> int:
-        """Give the number of patches left in the run."""
-        return self.count
-
-    def __getitem__(self, index: int) -> Batch:
-        """Give patch ``first + index``."""
-        patch = draw_patch(self.cases, self.donors, self.settings, self.seed, self.first + index)
-        hu = torch.from_numpy(patch.hu.astype(np.float16))
-        return hu, torch.from_numpy(patch.targets.state), torch.from_numpy(patch.targets.regression)
-
-
 def make_loader(patches: Dataset[Batch], settings: TrainSettings) -> Iterator[Batch]:
     """Give batches of a run in order.
 
@@ -221,31 +172,6 @@ def make_loader(patches: Dataset[Batch], settings: TrainSettings) -> Iterator[Ba
         worker_init_fn=_one_thread,
     )
     return iter(loader)
-
-
-def build_detector_run(
-    network: DetectorNetwork, settings: TrainSettings, crops: CropSettings, folder: Path, device: str = "cpu"
-) -> Trainer:
-    """Give a trainer for a detector.
-
-    Parameters
-    ----------
-    network : DetectorNetwork
-        Fresh network.
-    settings : TrainSettings
-        Schedule.
-    crops : CropSettings
-        For the window.
-    folder : Path
-        Where logs and resume points go.
-    device : str
-        Where to train.
-
-    Returns
-    -------
-    Trainer
-    """
-    return Trainer(network, settings, detector_loss(crops.low_hu, crops.high_hu), folder, device)
 
 
 def _one_thread(_: int) -> None:
