@@ -20,7 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from napari_alnct.core.errors import ModelError
 from napari_alnct.core.inference import is_out_of_memory
 from napari_alnct.training.distributed import ALONE, Processes
-from napari_alnct.training.precision import choose_training_precision
+from napari_alnct.training.precision import choose_training_precision, guard_thin_maps
 from napari_alnct.training.readings import Reading, Readings
 from napari_alnct.training.resume import CURRENT, read_resume_point, write_resume_point
 from napari_alnct.training.schedule import TrainSettings
@@ -81,6 +81,8 @@ class Trainer:
         network = network.to(self.device, memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
         self.network, self._joined = processes.joined_network(network, self.device)
         self.dtype = choose_training_precision(self.device, settings.precision)
+        if self.device.type == "cpu" and self.dtype == torch.bfloat16:
+            guard_thin_maps(self.network)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(),
