@@ -384,3 +384,5 @@ def test_settings_survive_json() -> None:
     settings = replace(TINY, neg_ratio=None, augment=replace(TINY.augment, blur_range_mm=(0.1, 0.2)))
     assert classifier_settings_from_json(json.loads(json.dumps(to_json(settings)))) == settings
     assert classifier_settings_from_json({}) == ClassifierSettings()
+    wide = classifier_settings_from_json({"network": {"feat_mult": 2}}).network
+    assert wide == replace(ClassifierSettings().network, feat_mult=2)

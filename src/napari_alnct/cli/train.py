@@ -87,7 +87,7 @@ def execute(
     feat_mult
         Multiplies the channels of the network (1).
     config
-        JSON file with settings: {"epochs": 30, "network": {"widths": [16, 32, 64, 128]}, "augment": {"strength": 0.5}}.
+        JSON file with settings: {"epochs": 30, "network": {"widths": [24, 48, 96]}, "augment": {"strength": 0.5}}.
     resume
         Go on with the run in the folder; where there is none, begin.
     overwrite

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from napari_alnct.core.config import ClassifierNetSettings, check_bounds, from_json
+from napari_alnct.core.config import ClassifierNetSettings, check_bounds, from_json, to_json
 from napari_alnct.core.errors import SettingsError
 from napari_alnct.training.augmentation import AugmentSettings
 from napari_alnct.training.precision import TrainingPrecision
@@ -24,8 +24,12 @@ WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 class ClassifierSettings:
     """Network, augmentation, schedule and optimiser of the patch classifier."""
 
-    network: ClassifierNetSettings = field(default_factory=ClassifierNetSettings)
-    """Shape of the network; the edge of its patches is that of the training patches."""
+    network: ClassifierNetSettings = field(
+        default_factory=lambda: ClassifierNetSettings(widths=(16, 32, 64), depths=(1, 1, 2))
+    )
+    """Shape of the network; the edge of its patches is that of the training patches. Three stages, as in the second
+    look of the bundled model: the head's innermost cube is then 16 voxels wide; with four it is 32, and small nodules
+    are learned far more slowly."""
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     """How training patches are changed."""
     epochs: Annotated[int, {"min": 1, "max": 100_000}] = 20
@@ -66,7 +70,7 @@ class ClassifierSettings:
         return replace(self, network=replace(self.network, patch_vox=patch_vox))
 
 
-_PARTS: dict[str, type] = {"network": ClassifierNetSettings, "augment": AugmentSettings}
+_PARTS = ("network", "augment")
 
 
 def classifier_settings_from_json(values: Mapping[str, Any]) -> ClassifierSettings:
@@ -89,11 +93,11 @@ def classifier_settings_from_json(values: Mapping[str, Any]) -> ClassifierSettin
     Examples
     --------
     >>> classifier_settings_from_json({"epochs": 3, "network": {"feat_mult": 2}}).network.channels
-    (32, 64, 128, 256)
+    (32, 64, 128)
     """
-    parts = {name: _typed(cls, values[name], f"{name}.") if name in values else cls() for name, cls in _PARTS.items()}
-    rest = {name: value for name, value in values.items() if name not in _PARTS}
-    return replace(_typed(ClassifierSettings, rest), **parts)
+    settings = _typed(ClassifierSettings, {name: value for name, value in values.items() if name not in _PARTS})
+    parts = {name: _changed(getattr(settings, name), values[name], name) for name in _PARTS if name in values}
+    return replace(settings, **parts)
 
 
 def read_classifier_settings(path: Path) -> ClassifierSettings:
@@ -125,10 +129,15 @@ def read_classifier_settings(path: Path) -> ClassifierSettings:
         raise SettingsError(f"{path.name}: {fault}") from fault
 
 
-def _typed(cls: type[SettingsT], values: object, place: str = "") -> SettingsT:
-    """Give settings from JSON values of the right kinds."""
+def _changed(settings: SettingsT, values: object, name: str) -> SettingsT:
+    """Give settings with some of them replaced by JSON values."""
     if not isinstance(values, Mapping):
-        raise SettingsError(f'{place.rstrip(".")} is {values!r}; write {{"name": value}}')
+        raise SettingsError(f'{name} is {values!r}; write {{"name": value}}')
+    return _typed(type(settings), to_json(settings) | dict(values), f"{name}.")
+
+
+def _typed(cls: type[SettingsT], values: Mapping[str, Any], place: str = "") -> SettingsT:
+    """Give settings from JSON values of the right kinds."""
     hints = get_type_hints(cls)
     for name, value in values.items():
         if name in hints and not _fits(value, hints[name]):
