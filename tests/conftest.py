@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests run side by side, and waiting threads spin
+
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
