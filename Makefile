@@ -25,7 +25,7 @@ demo: .venv/.stamp-demo ## Scan to marks on a phantom, or on your scan: make dem
 	@$(PY) examples/demo.py $${SCAN:+"$$SCAN"}
 
 test: .venv/.stamp-dev ## Run the whole test suite (on a virtual display when there is none)
-	@$(PY) scripts/with_display.py $(PY) -m pytest -n 2 --dist loadfile
+	@$(PY) scripts/with_display.py $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/.stamp-dev ## Lint, format, types, import contracts, plugin manifest
 	$(PY) -m ruff check
@@ -43,6 +43,8 @@ bench: .venv/.stamp-dev ## Measure speed, memory and what the bundled model find
 	$(PY) benchmarks/default_model.py
 	$(PY) benchmarks/precision.py
 	$(PY) benchmarks/froc_speed.py
+	$(PY) benchmarks/patch_storage.py
+	$(PY) benchmarks/data_loading.py
 
 model: .venv/.stamp-dev ## Train the default model again (hours); make model DATA=folder adds real scans
 	$(BIN)/napari-alnct-train train-detector --out runs/default $${DATA:+--data "$$DATA"}

@@ -20,6 +20,7 @@ from pathlib import Path
 from demo_sheet import compare, draw_sheet
 
 from napari_alnct.core.findings import Candidate, ReferenceNodule
+from napari_alnct.core.notice import NOTICE
 from napari_alnct.core.volume import Volume
 from napari_alnct.io.images import expand_scans, read_volume
 from napari_alnct.io.tables import read_annotations, read_candidates
@@ -27,7 +28,6 @@ from napari_alnct.io.tables import read_annotations, read_candidates
 HERE = Path(__file__).resolve().parent
 WITH_DISPLAY = HERE.parent / "scripts" / "with_display.py"
 PHANTOM_SEED = 910_000  # of no phantom that a bundled model was trained on
-NOTICE = "Research software. Not a medical device, not for diagnosis or treatment."
 
 
 def command(*arguments: str | Path) -> None:

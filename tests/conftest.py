@@ -42,6 +42,11 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest file, so that it runs beside the others."""
+    items.sort(key=lambda item: item.path.name != "test_sequence.py")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say last how many tests were skipped for lack of the data pack."""
     skipped = terminalreporter.stats.get("skipped", [])

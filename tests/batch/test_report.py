@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from napari_alnct.batch.froc import FrocPaths, judge_tables, write_froc
-from napari_alnct.batch.report import NOTICE, ReportOptions, write_report
+from napari_alnct.batch.report import ReportOptions, write_report
 from napari_alnct.batch.report_inputs import ReportInputs, find_run, merged
 from napari_alnct.core.checkpoint import Recipe, write_checkpoint
 from napari_alnct.core.config import ClassifierNetSettings
 from napari_alnct.core.errors import JobCancelled, SettingsError, TableError
 from napari_alnct.core.network import ClassifierNetwork
+from napari_alnct.core.notice import NOTICE
 from napari_alnct.io.identifiers import short_hash
 from napari_alnct.models.catalogue import find_model
 from tests.batch.report_case import HOSTILE, Page, write_case, write_record

@@ -13,8 +13,9 @@ import pytest
 
 from napari_alnct import __version__
 from napari_alnct.cli import app
-from napari_alnct.cli.app import NOTICE, SUBCOMMANDS, dispatch
+from napari_alnct.cli.app import SUBCOMMANDS, dispatch
 from napari_alnct.core.errors import AlnctError, JobCancelled, ReadError, SettingsError, TableError
+from napari_alnct.core.notice import NOTICE
 
 FAKE = "napari_alnct.cli.info"
 READ_ERROR = ReadError("E_DATA_SIZE", "a.raw", "8 bytes", "4 bytes", hint="copy it again")

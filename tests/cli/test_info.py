@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_alnct.cli.app import NOTICE, dispatch
+from napari_alnct.cli.app import dispatch
 from napari_alnct.cli.info import hu_statistics
 from napari_alnct.core.geometry import Geometry
+from napari_alnct.core.notice import NOTICE
 from napari_alnct.io.metaimage import write_metaimage
 
 GRID = Geometry(shape_zyx=(4, 6, 8), spacing_zyx_mm=(2.5, 0.5, 0.75), origin_xyz_mm=(-10.0, 20.0, -300.0))

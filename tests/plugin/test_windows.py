@@ -14,12 +14,13 @@ from napari.layers import Layer
 from napari_alnct.core.config import DetectionSettings
 from napari_alnct.core.errors import JobCancelled, ModelError
 from napari_alnct.core.findings import Candidate, CaseResult
+from napari_alnct.core.notice import NOTICE
 from napari_alnct.core.volume import Volume
 from napari_alnct.data.phantom import PhantomScan
 from napari_alnct.plugin import _jobs
 from napari_alnct.plugin._compat import camera_of, grid_of
 from napari_alnct.plugin._layers import MARKS, ct_layer, is_kind, marks_layer, points_xyz_mm
-from napari_alnct.plugin._panel import NO_SCAN, NOTICE
+from napari_alnct.plugin._panel import NO_SCAN
 from napari_alnct.plugin._viewport import add_quietly, jump_to
 
 pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")]

@@ -16,9 +16,10 @@ from typing import Any
 from napari_alnct import __version__
 from napari_alnct.batch.crossval_folder import TABLE, TESTED, FoldFolder, FoldRecord, write_json
 from napari_alnct.batch.crossval_tables import TESTED_COLUMNS, read_tested
-from napari_alnct.batch.froc import NOTICE, REPORT, FrocPaths, judge_tables, write_froc
+from napari_alnct.batch.froc import REPORT, FrocPaths, judge_tables, write_froc
 from napari_alnct.core.errors import TableError
 from napari_alnct.core.findings import Candidate, ReferenceNodule
+from napari_alnct.core.notice import NOTICE
 from napari_alnct.evaluation.froc import FP_RATES
 from napari_alnct.evaluation.froc_report import FrocReport, judge
 from napari_alnct.evaluation.scoring import score_scans

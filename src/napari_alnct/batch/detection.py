@@ -29,14 +29,13 @@ from napari_alnct.core.config import DetectionSettings, to_json
 from napari_alnct.core.detector import Detector, Progress
 from napari_alnct.core.errors import JobCancelled, TableError
 from napari_alnct.core.findings import Candidate, CaseResult
+from napari_alnct.core.notice import NOTICE
 from napari_alnct.core.volume import Volume
 from napari_alnct.io.atomic_file import replacing_text
 from napari_alnct.io.identifiers import short_hash, without_uids
 from napari_alnct.io.images import ReadOptions, read_volume, scan_format
 from napari_alnct.io.scan_paths import DICOM
 from napari_alnct.io.tables import write_candidates
-
-NOTICE = "Research software. Not a medical device, not for diagnosis or treatment."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ file of its name is removed.
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from napari_alnct.batch.classifier_files import PatchClassifier
 from napari_alnct.batch.evaluation import Evaluation
 from napari_alnct.core.config import to_json
 from napari_alnct.core.errors import SettingsError
+from napari_alnct.core.notice import NOTICE
 from napari_alnct.evaluation import curve_plots
 from napari_alnct.evaluation.patch_figures import (
     BAND_COLUMNS,
@@ -38,11 +38,10 @@ from napari_alnct.evaluation.patch_figures import (
     roc_rows,
 )
 from napari_alnct.evaluation.patch_report import PatchReport
-from napari_alnct.io.atomic_file import replacing_text
+from napari_alnct.io.atomic_file import replace_bytes, replacing_text
 from napari_alnct.io.csv_files import Cell, Number, write_table
 from napari_alnct.io.patch_store import PatchStore
 
-NOTICE = "Research software. Not a medical device, not for diagnosis or treatment."
 METRICS = "metrics.json"
 ALWAYS = ("confusion.png", "calibration.png", "by_size.png", "calibration.csv", "groups.csv")
 OF_TWO_CLASSES = ("roc.png", "pr.png", "roc.csv", "pr.csv")
@@ -84,7 +83,7 @@ def write_evaluation(
             (folder / name).unlink(missing_ok=True)
     _write_tables(folder, report)
     for name, content in _pictures(report, classifier.name).items():
-        _replace_bytes(folder / name, content)
+        replace_bytes(folder / name, content)
     with replacing_text(folder / METRICS) as stream:
         json.dump(_document(evaluation, store, classifier), stream, indent=1, allow_nan=False)
         stream.write("\n")
@@ -211,12 +210,3 @@ def _cells(values: Iterable[Value]) -> tuple[Cell, ...]:
         Number("inf") if value == np.inf else Number.exact(value) if isinstance(value, float) else value
         for value in values
     )
-
-
-def _replace_bytes(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

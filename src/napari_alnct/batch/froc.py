@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,16 +21,16 @@ import numpy as np
 from napari_alnct import __version__
 from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.findings import Candidate, ReferenceNodule
+from napari_alnct.core.notice import NOTICE
 from napari_alnct.evaluation.froc import FP_RATES
 from napari_alnct.evaluation.froc_notes import mirror_notes, table_notes
 from napari_alnct.evaluation.froc_report import BAND_RATES, FrocReport, as_json, judge
 from napari_alnct.evaluation.plots import froc_png
 from napari_alnct.evaluation.scoring import score_scans
-from napari_alnct.io.atomic_file import replacing_text
+from napari_alnct.io.atomic_file import replace_bytes, replacing_text
 from napari_alnct.io.csv_files import Cell, Number, write_table
 from napari_alnct.io.tables import read_annotations, read_candidates, read_series_list
 
-NOTICE = "Research software. Not a medical device, not for diagnosis or treatment."
 CURVE_COLUMNS = ("fp_per_scan", "sensitivity", "threshold")
 BAND_COLUMNS = ("fp_per_scan", "sensitivity", "mean", "lower", "upper")
 REPORT, CURVE, BAND, PICTURE = "froc.json", "froc_curve.csv", "froc_band.csv", "froc.png"
@@ -139,7 +138,7 @@ def write_froc(folder: Path, report: FrocReport, paths: FrocPaths) -> tuple[str,
     (folder / REPORT).unlink(missing_ok=True)
     write_table(folder / CURVE, CURVE_COLUMNS, _curve_rows(report))
     write_table(folder / BAND, BAND_COLUMNS, _band_rows(report))
-    _replace_bytes(folder / PICTURE, froc_png(report, paths.candidates.name))
+    replace_bytes(folder / PICTURE, froc_png(report, paths.candidates.name))
     with replacing_text(folder / REPORT) as stream:
         json.dump(_document(report, paths), stream, indent=1, allow_nan=False)
         stream.write("\n")
@@ -194,15 +193,6 @@ def _band_rows(report: FrocReport) -> Iterator[tuple[Cell, ...]]:
 
 def _distinct_name(path: Path, other: Path) -> str:
     return path.name if path.name != other.name else f"{path.parent.name}/{path.name}"
-
-
-def _replace_bytes(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

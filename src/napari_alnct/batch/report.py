@@ -38,11 +38,11 @@ from napari_alnct.batch.report_tables import (
     unsearched_rows,
 )
 from napari_alnct.core.errors import SettingsError
+from napari_alnct.core.notice import NOTICE
 from napari_alnct.io.atomic_file import replacing_text
 from napari_alnct.io.images import ReadOptions
 from napari_alnct.io.luna16 import Dataset
 
-NOTICE = "Research software. Not a medical device; not cleared by any authority; not for diagnosis or treatment."
 TEMPLATES, TEMPLATE = Path(__file__).with_name("templates"), "report.html.j2"
 MOST_UNSEARCHED = 50
 FEW_SCANS = 20  # below this a percentile interval is too narrow

@@ -22,9 +22,9 @@ from cyclopts import App, CycloptsError
 from napari_alnct import __version__
 from napari_alnct.cli.options import with_flag
 from napari_alnct.core.errors import AlnctError, JobCancelled, LungsNotFoundError, ReadError, SettingsError
+from napari_alnct.core.notice import NOTICE
 
 NAME = "napari-alnct-train"
-NOTICE = "Research software. Not a medical device, not for diagnosis or treatment."
 DONE, FAULT, USAGE, REFUSED, PARTLY_FAILED, CANCELLED = 0, 1, 2, 3, 4, 130
 TRACEBACK_VARIABLE = "ALNCT_TRACEBACK"
 

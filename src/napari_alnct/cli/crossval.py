@@ -13,6 +13,7 @@ from napari_alnct.cli.outputs import refuse_unwritable_folder
 from napari_alnct.cli.progress import BatchBar
 from napari_alnct.core.config import DetectionSettings
 from napari_alnct.core.errors import SettingsError
+from napari_alnct.core.notice import NOTICE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -182,7 +183,6 @@ def _run(task: CrossvalTask, only: Sequence[int], n_samples: int, seed: int) -> 
 def _judge(task: CrossvalTask, plan: CrossvalPlan, failures: dict[int, AlnctError], n_samples: int, seed: int) -> int:
     """Judge the finished folds; give the number of test scans that could not be searched."""
     from napari_alnct.batch.crossval_report import finished_folds, judge_folds
-    from napari_alnct.batch.froc import NOTICE
     from napari_alnct.batch.work_lock import WorkLock
     from napari_alnct.cli.crossval_summary import print_result
 

@@ -13,6 +13,7 @@ from napari_alnct.cli.outputs import refuse_unwritable_table
 from napari_alnct.cli.progress import ScanBar
 from napari_alnct.cli.scan_choice import choose_scans
 from napari_alnct.core.config import DetectionSettings
+from napari_alnct.core.notice import NOTICE
 
 if TYPE_CHECKING:
     from napari_alnct.batch.detection import DetectedScan
@@ -74,7 +75,7 @@ def execute(
     chosen = choose_scans(scans, series_list=series, folds=folds_of(folds))
     entry = find_model(model)
 
-    from napari_alnct.batch.detection import NOTICE, write_run
+    from napari_alnct.batch.detection import write_run
     from napari_alnct.batch.detection_journal import DetectionJournal, journal_path, run_identity
     from napari_alnct.core.detector import Detector
 

@@ -11,6 +11,7 @@ from napari_alnct.cli.count_bar import CountBar
 from napari_alnct.cli.outputs import refuse_unwritable_folder
 from napari_alnct.core.config import Device, Precision
 from napari_alnct.core.errors import SettingsError
+from napari_alnct.core.notice import NOTICE
 
 Samples = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=10_000))]
 Seed = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=2**32 - 1))]
@@ -90,7 +91,7 @@ def execute(
 
     from napari_alnct.batch.classifier_files import load_classifier
     from napari_alnct.batch.evaluation import EvaluationWish, evaluate
-    from napari_alnct.batch.evaluation_files import NOTICE, write_evaluation, write_scores
+    from napari_alnct.batch.evaluation_files import write_evaluation, write_scores
     from napari_alnct.cli.eval_summary import print_summary
     from napari_alnct.io.patch_store import PatchStore
 

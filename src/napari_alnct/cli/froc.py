@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 
 from napari_alnct.cli.outputs import refuse_unwritable_folder
+from napari_alnct.core.notice import NOTICE
 
 Samples = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=10_000))]
 Seed = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=2**32 - 1))]
@@ -60,7 +61,7 @@ def execute(
     napari-alnct-train froc --candidates new.csv --compare old.csv.gz --annotations annotations.csv \
         --excluded annotations_excluded.csv --seriesuids fold0.csv --restrict --out-dir results/fold0
     """
-    from napari_alnct.batch.froc import NOTICE, FrocPaths, judge_tables, write_froc
+    from napari_alnct.batch.froc import FrocPaths, judge_tables, write_froc
     from napari_alnct.cli.froc_summary import print_summary
 
     refuse_unwritable_folder(out_dir)

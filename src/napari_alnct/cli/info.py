@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from napari_alnct.cli.options import DEFAULT_READ_FLAGS, ReadFlags, with_flag
 from napari_alnct.core.errors import ReadError
+from napari_alnct.core.notice import NOTICE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,7 +164,6 @@ def _geometry(volume: Volume) -> dict[str, Any]:
 
 
 def _show(reports: list[dict[str, Any]], as_json: bool, *, is_single: bool) -> None:
-    from napari_alnct.cli.app import NOTICE
 
     if as_json:
         content = {"notice": NOTICE, **reports[0]} if is_single else reports

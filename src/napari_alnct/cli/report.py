@@ -9,6 +9,7 @@ from cyclopts import Parameter, validators
 
 from napari_alnct.cli.options import DEFAULT_READ_FLAGS, ReadFlags
 from napari_alnct.cli.outputs import refuse_unwritable_table
+from napari_alnct.core.notice import NOTICE
 
 Examples = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=60))]
 Seed = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=2**32 - 1))]
@@ -83,7 +84,7 @@ def execute(
         --eval-dir plots/val --train-dir models --out report.html
     napari-alnct-train report --run runs/fold0 --scans luna16_data --show-ids --out fold0.html
     """
-    from napari_alnct.batch.report import NOTICE, ReportOptions, write_report
+    from napari_alnct.batch.report import ReportOptions, write_report
     from napari_alnct.batch.report_inputs import ReportInputs, find_run, merged
     from napari_alnct.cli.count_bar import CountBar
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter, validators
 
 from napari_alnct.cli.outputs import refuse_unwritable_folder
+from napari_alnct.cli.stop_signals import stop_signals
 from napari_alnct.core.config import Device, Norm
 from napari_alnct.core.errors import AlnctError, JobCancelled
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from napari_alnct.training.classifier import ClassifierSettings, TrainingResult
 
 Yes = Annotated[bool, Parameter(negative="")]
@@ -118,7 +114,8 @@ def execute(
     workers
         Processes that prepare patches; by default 1 beside a CPU, up to 8 beside a GPU.
     threads
-        CPU threads of the network; 0: all cores.
+        CPU threads of the network; 0: all cores. Beside other work give fewer: threads that wait
+        for a core slow the others down.
     shuffle_labels
         Control run with training labels that say nothing: the validation AUC must stay near 0.5. More would mean
         that training sees validation scans.
@@ -164,9 +161,9 @@ def execute(
         given |= {"augment_strength": augment_strength, "feat_mult": feat_mult}
         refused = {"overwrite": overwrite, "shuffle_labels": shuffle_labels}
         wish = {"n_trials": tune, "timeout_s": timeout, "epochs": tune_epochs, "pruner": pruner, "study": study}
-        with _stop_signals() as signals:
+        with stop_signals() as is_stopped:
             return execute_tuning(
-                (train_csv, val_csv), save_dir, settings, wish | {"device": device}, given, refused, signals
+                (train_csv, val_csv), save_dir, settings, wish | {"device": device}, given, refused, is_stopped
             )
     wishes = {"device": device, "resume": resume, "overwrite": overwrite, "shuffle_labels": shuffle_labels}
     try:
@@ -210,7 +207,7 @@ def _train(
 
     train, val = PatchStore.open(train_csv), PatchStore.open(val_csv)
     display = TrainingDisplay(settings.epochs, settings.batch, is_shown=_is_first_process())
-    with display, _stop_signals() as signals:
+    with display, stop_signals() as is_stopped:
         return train_classifier(
             train,
             val,
@@ -219,27 +216,9 @@ def _train(
             on_epoch=display.epoch,
             on_step=display.step,
             on_note=display.line,
-            is_cancelled=lambda: bool(signals),
+            is_cancelled=is_stopped,
             **wishes,
         )
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Give a list that gets Ctrl-C and SIGTERM: the first lets the step end and saves, a second Ctrl-C ends at once."""
-    found: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        if found and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        found.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield found
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _is_first_process() -> bool:

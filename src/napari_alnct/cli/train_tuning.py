@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -41,7 +41,7 @@ def execute_tuning(
     wish: Mapping[str, Any],
     given: Mapping[str, object],
     refused: Mapping[str, bool],
-    signals: list[int],
+    is_stopped: Callable[[], bool],
 ) -> int:
     """Search, then train the best setting in full.
 
@@ -59,8 +59,8 @@ def execute_tuning(
         Flags of ``train`` that fix a setting (keys of `FIXED_BY`), None where not given.
     refused : mapping
         Flags that make no sense here (keys of `REFUSED`), and whether they were given.
-    signals : list of int
-        Gets signals that ask to stop.
+    is_stopped : callable
+        Tells whether the user wants to stop.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def execute_tuning(
         raise SettingsError(TORCHRUN)
     fixed = tuple(FIXED_BY[flag] for flag, value in given.items() if value is not None)
     try:
-        print(_tuned(patches, save_dir, settings, TuningWish(**wish, fixed=fixed), signals))
+        print(_tuned(patches, save_dir, settings, TuningWish(**wish, fixed=fixed), is_stopped))
     except JobCancelled:
         print("the study is saved; the same command goes on there")
         raise
@@ -91,7 +91,11 @@ def execute_tuning(
 
 
 def _tuned(
-    patches: tuple[Path, Path], save_dir: Path, settings: ClassifierSettings, wish: TuningWish, signals: list[int]
+    patches: tuple[Path, Path],
+    save_dir: Path,
+    settings: ClassifierSettings,
+    wish: TuningWish,
+    is_stopped: Callable[[], bool],
 ) -> str:
     """Search, train in full, and give what to print at the end."""
     from napari_alnct.batch.tuning import search
@@ -101,7 +105,7 @@ def _tuned(
 
     train, val = (PatchStore.open(path) for path in patches)
     with TuningDisplay(wish.n_trials) as shown:
-        found = search(train, val, settings, save_dir, wish, listener=shown, is_cancelled=lambda: bool(signals))
+        found = search(train, val, settings, save_dir, wish, listener=shown, is_cancelled=is_stopped)
     print(_search_line(found), flush=True)
     if not found.is_over:
         return "other processes are still at it; the last one trains the best setting in full"
@@ -114,7 +118,7 @@ def _tuned(
             on_epoch=display.epoch,
             on_step=display.step,
             on_note=display.line,
-            is_cancelled=lambda: bool(signals),
+            is_cancelled=is_stopped,
         )
     return _full_line(result, save_dir)
 

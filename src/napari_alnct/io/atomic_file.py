@@ -1,4 +1,4 @@
-"""Text files that appear complete or not at all."""
+"""Files that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -41,3 +41,26 @@ def replacing_text(path: Path) -> Iterator[TextIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file that takes the name `path` when it is whole.
+
+    Parameters
+    ----------
+    path : Path
+        Target; its folder must exist. After an error an older file of that name stays as it is.
+    content : bytes
+        All of it.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name[-100:]}.{secrets.token_hex(6)}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_alnct.core.notice import NOTICE
 from napari_alnct.core.volume import Volume
 from napari_alnct.plugin._layers import CT, ct_volumes, is_kind, volume_of
 from napari_alnct.plugin._viewport import bring_forward, keep_upright
@@ -26,7 +27,6 @@ from napari_alnct.plugin._worker import Job, start_job
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-NOTICE = "Research software. Not a medical device, not for diagnosis or treatment."
 NO_SCAN = (
     "Open a chest CT first: File > Open, or File > Open Sample. When napari asks for a reader, choose "
     "ALNCT lung nodules: an image from another one has no place in the patient and cannot be searched."

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 from napari_alnct.core.errors import JobCancelled, ModelError
@@ -18,6 +17,7 @@ from napari_alnct.training.readings import Reading
 from napari_alnct.training.schedule import TrainSettings
 from napari_alnct.training.trainer import Batch, Forward, LossFunction, Trainer
 from napari_alnct.training.training_log import CsvLog
+from napari_alnct.training.workers import settle_worker
 
 __all__ = [
     "Batch",
@@ -169,10 +169,6 @@ def make_loader(patches: Dataset[Batch], settings: TrainSettings) -> Iterator[Ba
         num_workers=settings.workers,
         prefetch_factor=4 if settings.workers else None,
         persistent_workers=False,
-        worker_init_fn=_one_thread,
+        worker_init_fn=settle_worker,
     )
     return iter(loader)
-
-
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)

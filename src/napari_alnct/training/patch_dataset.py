@@ -9,7 +9,6 @@ one would have seen, whatever the number of processes.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from napari_alnct.core.errors import SettingsError
 from napari_alnct.io.patch_store import PatchStore
 from napari_alnct.training.augmentation import AugmentSettings, PatchFrame, check_elastic, draw_change
+from napari_alnct.training.workers import settle_worker
 
 Key = tuple[int, int]
 _ORDER_STREAM = (0, 1)  # keeps the order of an epoch apart from the changes of its patches (`draw_change`)
@@ -247,11 +247,5 @@ def open_loader(
         prefetch_factor=PREFETCH if workers else None,
         persistent_workers=workers > 0,
         pin_memory=torch.device(device).type == "cuda",
-        worker_init_fn=_one_thread if workers else None,
+        worker_init_fn=settle_worker if workers else None,
     )
-
-
-def _one_thread(_: int) -> None:
-    """Keep a process of the loader to one thread: torch's own, and ITK's below torchio."""
-    torch.set_num_threads(1)
-    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
