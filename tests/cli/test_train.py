@@ -30,7 +30,7 @@ from napari_alnct.cli.training_display import TrainingDisplay
 
 def die(display, report):
     if report.step == {step}:
-        os.kill(os.getpid(), signal.{signal})
+        os.kill({whom}, signal.{signal})
 
 TrainingDisplay.step = die
 torch.set_num_threads({threads})
@@ -53,11 +53,13 @@ def command(folder: Path, run: str, *more: str) -> list[str]:
     return ["train", *sides, *place, *more]
 
 
-def die_at(step: int, how: str, folder: Path, run: str, *more: str) -> subprocess.CompletedProcess[str]:
-    """Train in a process of its own that gets a signal at a step."""
-    script = DYING.format(step=step, signal=how, threads=torch.get_num_threads())
+def die_at(
+    step: int, how: str, folder: Path, run: str, *more: str, whom: str = "os.getpid()"
+) -> subprocess.CompletedProcess[str]:
+    """Train in a process of its own that gets a signal at a step; with `whom` 0 its workers get it too."""
+    script = DYING.format(step=step, signal=how, threads=torch.get_num_threads(), whom=whom)
     arguments = [sys.executable, "-c", script, *command(folder, run, *more)]
-    return subprocess.run(arguments, capture_output=True, text=True, timeout=200)
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=200, start_new_session=True)
 
 
 def state(folder: Path) -> dict[str, torch.Tensor]:
@@ -116,6 +118,16 @@ def test_ctrl_c_saves_and_leaves_with_130(folder: Path) -> None:
     assert ended.stderr == "napari-alnct-train: cancelled; nothing was left half-written\n"
     assert torch.load(folder / "run" / CURRENT, weights_only=True)["step"] == 6
     assert (folder / "run" / "best.safetensors").is_file()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals to a process are a POSIX feature")
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT"])
+def test_a_signal_to_the_whole_group_saves_too(how: str, folder: Path) -> None:
+    """A scheduler's SIGTERM, or Ctrl-C in a terminal, reaches the workers as well: still saved, 130, one sentence."""
+    ended = die_at(6, how, folder, "run", "--workers=2", whom="0")
+    assert ended.returncode == 130
+    assert ended.stderr == "napari-alnct-train: cancelled; nothing was left half-written\n"
+    assert torch.load(folder / "run" / CURRENT, weights_only=True)["step"] >= 6
 
 
 def test_two_processes_give_the_result_of_one(folder: Path) -> None:
