@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -114,8 +116,8 @@ def execute(
     workers
         Processes that prepare patches; by default 1 beside a CPU, up to 8 beside a GPU.
     threads
-        CPU threads of the network; 0: all cores. Beside other work give fewer: threads that wait
-        for a core slow the others down.
+        CPU threads of the network; 0: all cores but those of the workers, as threads that compete for a core slow
+        the others down. Runs are equal to the last bit with equally many threads.
     shuffle_labels
         Control run with training labels that say nothing: the validation AUC must stay near 0.5. More would mean
         that training sees validation scans.
@@ -153,8 +155,10 @@ def execute(
             **{"neg_ratio": neg_ratio, "patience": patience, "precision": precision, "workers": workers},
         },
     )
-    _set_threads(threads)
-    if tune is not None:
+    with _own_threads(threads, settings.workers):
+        if tune is None:
+            wishes = {"device": device, "resume": resume, "overwrite": overwrite, "shuffle_labels": shuffle_labels}
+            return _train_and_tell(train_csv, val_csv, save_dir, settings, wishes)
         from napari_alnct.cli.train_tuning import execute_tuning
 
         given = {"lr": lr, "weight_decay": weight_decay, "dropout": dropout, "neg_ratio": neg_ratio}
@@ -165,7 +169,12 @@ def execute(
             return execute_tuning(
                 (train_csv, val_csv), save_dir, settings, wish | {"device": device}, given, refused, is_stopped
             )
-    wishes = {"device": device, "resume": resume, "overwrite": overwrite, "shuffle_labels": shuffle_labels}
+
+
+def _train_and_tell(
+    train_csv: Path, val_csv: Path, save_dir: Path, settings: ClassifierSettings, wishes: dict[str, Any]
+) -> int:
+    """Train, and let the first process alone say how it ended."""
     try:
         result = _train(train_csv, val_csv, save_dir, settings, wishes)
     except (AlnctError, KeyboardInterrupt) as fault:
@@ -226,11 +235,22 @@ def _is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _set_threads(threads: int) -> None:
+@contextmanager
+def _own_threads(threads: int, workers: int | None) -> Iterator[None]:
+    """Leave a core to each process that prepares patches: torch's threads wait busily for the slowest of them."""
     import torch
 
+    from napari_alnct.training.classifier_run import CPU_WORKERS
+
+    before = torch.get_num_threads()
     if threads:
         torch.set_num_threads(threads)
+    elif "OMP_NUM_THREADS" not in os.environ:  # torchrun sets it
+        torch.set_num_threads(max(1, before - (CPU_WORKERS if workers is None else workers)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _summary(result: TrainingResult) -> str:

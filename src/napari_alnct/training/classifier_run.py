@@ -241,7 +241,7 @@ def _workers(wish: int | None, device: torch.device) -> int:
     if wish is not None:
         return wish
     if device.type != "cuda":
-        return CPU_WORKERS  # the network itself takes all cores
+        return CPU_WORKERS  # the network takes the other cores
     n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, min(MOST_GPU_WORKERS, (os.cpu_count() or 1) // n_here))
 
