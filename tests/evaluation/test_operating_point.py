@@ -50,6 +50,12 @@ def test_youden_prefers_the_highest_of_equal_thresholds() -> None:
     assert choose_point(curve, parse_rule("youden")).threshold == 0.8
 
 
+def test_youden_of_a_classifier_worse_than_chance_is_still_a_threshold() -> None:
+    """Calling nothing a nodule is no choice: a finite threshold comes out."""
+    curve = threshold_curve([0, 0, 1, 1], [0.9, 0.8, 0.2, 0.1])
+    assert math.isfinite(choose_point(curve, parse_rule("youden")).threshold)
+
+
 def test_given_and_stored_thresholds_are_not_optimistic() -> None:
     """They were not chosen on these patches; without a stored one 0.5 is taken and said."""
     assert choose_point(CURVE, parse_rule("0.25")).threshold == 0.25

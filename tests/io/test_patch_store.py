@@ -10,6 +10,7 @@ import pytest
 
 from napari_alnct.core.config import PrepareSettings
 from napari_alnct.core.errors import TableError
+from napari_alnct.io import patch_store
 from napari_alnct.io.patch_store import PatchRow, PatchStore, PatchWriter, cube_around
 
 ROWS = (
@@ -112,3 +113,27 @@ def test_cube_around_is_a_window_of_the_padded_scan(centre: tuple[int, int, int]
     padded = np.pad(hu, 30, constant_values=-1200)
     window = tuple(slice(c + 30 - 3, c + 30 - 3 + 7) for c in centre)
     np.testing.assert_array_equal(cube_around(hu, centre, 7, -1200.0), padded[window])
+
+
+def test_a_full_disk_at_the_end_leaves_the_earlier_patches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing the new table fails: table, voxels and examples of the earlier run are still there and fit."""
+    cubes = write(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(patch_store, "write_table", full)
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    np.testing.assert_array_equal(PatchStore.open(tmp_path).hu, cubes)
+
+
+def test_another_table_of_the_same_patches_has_another_fingerprint(tmp_path: Path) -> None:
+    """Labels changed in a copy of the table are another data set to a run that would go on."""
+    write(tmp_path)
+    text = (tmp_path / "patch_map.csv").read_text()
+    (tmp_path / "relabelled.csv").write_text(text.replace(",0,lung", ",1,lung"))
+    assert PatchStore.open(tmp_path).fingerprint != PatchStore.open(tmp_path / "relabelled.csv").fingerprint
+    assert PatchStore.open(tmp_path).fingerprint == PatchStore.open(tmp_path / "patch_map.csv").fingerprint

@@ -22,6 +22,7 @@ from napari_alnct.io.patch_store import PatchStore
 
 TRAINED_KEYS, CHOSEN_KEYS = ("train_series", "train_patients"), ("val_series", "val_patients")  # short hashes
 NAMED_KEYS = ("cases",)  # plain names of the training scans, in older recipes
+DONOR_KEYS = ("cubes", "n_donors", "held_out_donors")  # nodules of further patients, who are not listed as scans
 THRESHOLD_KEY = "patch_threshold"
 SAME_SPACING_MM = 1e-6
 
@@ -143,7 +144,7 @@ def _leak_notes(store: PatchStore, classifier: PatchClassifier, allow_trained_on
             f"{classifier.file} was trained on {n_known} of the {n_scans} scans in the table; take patches of scans "
             "that it never saw, or give --allow-trained-on to see the figures anyway"
         )
-    notes = []
+    notes = _gaps(classifier)
     if n_known:
         notes.append(
             f"The model was trained on {n_known} of the {n_scans} scans: these are no figures of unseen scans."
@@ -153,6 +154,22 @@ def _leak_notes(store: PatchStore, classifier: PatchClassifier, allow_trained_on
         notes.append(
             f"{n_chosen} of the {n_scans} scans chose the best epoch of this model: its figures on them are somewhat "
             "optimistic; take scans of neither training nor validation for a result."
+        )
+    return notes
+
+
+def _gaps(classifier: PatchClassifier) -> list[str]:
+    """Say what the lists of a recipe leave open: scans by other names, nodules of patients who are not listed."""
+    notes = []
+    if not _listed(classifier.training, TRAINED_KEYS):
+        notes.append(
+            f"{classifier.file} lists its training scans by names that need not be those of the table: "
+            "whether these scans are new cannot be fully checked."
+        )
+    if any(classifier.training.get(key) for key in DONOR_KEYS):
+        notes.append(
+            "The model was also trained on nodules cut from scans that it does not list (LIDC-IDRI in the data pack): "
+            "do not take figures on LIDC-IDRI or LUNA16 for those of unseen patients."
         )
     return notes
 

@@ -127,7 +127,8 @@ NAMES = {"sens": "sensitivity", "spec": "specificity"}
 def _chosen(curve: ThresholdCurve, wish: PointRule) -> int:
     """Give the point of the curve: the highest threshold with the sensitivity, the lowest with the specificity."""
     if wish.rule == "youden":
-        return int(np.argmax(curve.hits * curve.n_negative - curve.errors * curve.n_positive))  # exact, in integers
+        index = curve.hits * curve.n_negative - curve.errors * curve.n_positive  # exact, in integers
+        return 1 + int(np.argmax(index[1:]))  # point 0 calls nothing a nodule
     if wish.rule == "sens":
         return int(np.flatnonzero(curve.hits >= wish.value * curve.n_positive - ROUNDING)[0])
     return int(np.flatnonzero(curve.errors <= (1 - wish.value) * curve.n_negative + ROUNDING)[-1])

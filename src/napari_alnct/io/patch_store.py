@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -23,7 +24,6 @@ from numpy.typing import NDArray
 
 from napari_alnct.core.config import PrepareSettings, from_json, to_json
 from napari_alnct.core.errors import SettingsError, TableError
-from napari_alnct.io.atomic_file import replacing_text
 from napari_alnct.io.csv_files import Cell, Number, Row, read_table, write_table
 
 FORMAT_VERSION = 1
@@ -87,11 +87,14 @@ class PatchStore:
         The table, in order.
     description : dict
         ``patches.json``.
+    table : Path
+        The table that was opened.
     """
 
     folder: Path
     rows: tuple[PatchRow, ...]
     description: dict[str, Any]
+    table: Path
 
     @classmethod
     def open(cls, path: Path) -> PatchStore:
@@ -114,7 +117,7 @@ class PatchStore:
         folder = path if path.is_dir() else path.parent
         table = folder / MAP if path.is_dir() else path
         rows = tuple(_row_from_cells(row) for row in read_table(table, COLUMNS))
-        store = cls(folder, rows, _read_description(folder))
+        store = cls(folder, rows, _read_description(folder), table)
         if store.hu.shape != (len(rows), *3 * (store.stored_vox,)) or store.hu.dtype != np.int16:
             raise TableError(
                 f"{VOXELS} holds {store.hu.dtype} of shape {store.hu.shape}, {table.name} lists {len(rows)} patches; "
@@ -183,8 +186,8 @@ class PatchStore:
     def fingerprint(self) -> str:
         """Give a hash of table and description: two folders of other patches differ in it."""
         digest = hashlib.sha256()
-        for name in (MAP, DESCRIPTION):
-            digest.update((self.folder / name).read_bytes())
+        for path in (self.table, self.folder / DESCRIPTION):
+            digest.update(path.read_bytes())
         return digest.hexdigest()
 
     def cube(self, index: int, shift_zyx: tuple[int, int, int] = (0, 0, 0)) -> NDArray[np.int16]:
@@ -287,15 +290,20 @@ class PatchWriter:
         np.lib.format.write_array_header_1_0(self._file, header)
 
     def _publish(self) -> None:
-        (self.folder / MAP).unlink(missing_ok=True)  # without its table a folder cannot be mistaken for whole
-        for label, name in EXAMPLES.items():
-            (self.folder / name).unlink(missing_ok=True)
-            if label in self._examples:
-                np.save(self.folder / name, self._examples[label])
-        os.replace(self._temporary, self.folder / VOXELS)
-        with replacing_text(self.folder / DESCRIPTION) as file:
-            json.dump(self.description | {"n_patches": len(self.rows)}, file, indent=1)
-        write_table(self.folder / MAP, COLUMNS, (_cells(number, row) for number, row in enumerate(self.rows)))
+        """Write everything under temporary names, then rename: a full disk leaves the earlier patches whole."""
+        with TemporaryDirectory(dir=self.folder, prefix=".new-", ignore_cleanup_errors=True) as name:
+            new = Path(name)
+            for label, example in self._examples.items():
+                np.save(new / EXAMPLES[label], example)
+            with open(new / DESCRIPTION, "w", encoding="utf-8") as file:
+                json.dump(self.description | {"n_patches": len(self.rows)}, file, indent=1)
+            write_table(new / MAP, COLUMNS, (_cells(number, row) for number, row in enumerate(self.rows)))
+            (self.folder / MAP).unlink(missing_ok=True)  # without its table a folder cannot be mistaken for whole
+            for example_name in EXAMPLES.values():
+                (self.folder / example_name).unlink(missing_ok=True)
+            os.replace(self._temporary, self.folder / VOXELS)
+            for path in sorted(new.iterdir(), key=lambda path: path.name == MAP):  # the table last
+                os.replace(path, self.folder / path.name)
 
 
 def cube_around(
