@@ -96,6 +96,8 @@ def test_a_patient_on_two_sides_is_refused() -> None:
         refuse_leaks(SPLIT, {**patients, "e": "P1"})
     with pytest.raises(TableError, match="1 patient of the test is in validation too, the first is P2"):
         refuse_leaks(SPLIT, {**patients, "c": "P2"})
+    with pytest.raises(TableError, match="1 patient of training is in validation too, the first is P3"):
+        refuse_leaks(SPLIT, {**patients, "d": "P3"})
     with pytest.raises(TableError, match="1 scans have no patient in the table, the first is e"):
         refuse_leaks(SPLIT, {uid: name for uid, name in patients.items() if uid != "e"})
 

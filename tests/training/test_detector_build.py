@@ -22,7 +22,7 @@ from napari_alnct.io.prepared import PreparedDataset
 from napari_alnct.training import detector_build
 from napari_alnct.training import materials as materials_module
 from napari_alnct.training.build_run import BuildRun
-from napari_alnct.training.case_library import StoredDonors, overview_of
+from napari_alnct.training.case_library import overview_of
 from napari_alnct.training.detector_build import (
     build_detector_from_prepared,
     hold_out_donors,
@@ -62,6 +62,7 @@ def gathered(
     monkeypatch: pytest.MonkeyPatch,
     val: tuple[str, ...] = VAL,
     settings: BuildSettings = FAST,
+    train: tuple[str, ...] = TRAIN,
     **more: object,
 ) -> tuple[Materials, list[str]]:
     """Give what a build would train on, without training, and what it said."""
@@ -73,8 +74,8 @@ def gathered(
 
     monkeypatch.setattr(detector_build, "build_from_materials", stop)
     lines: list[str] = []
-    train = [uid for uid in TRAIN if uid not in val]
-    build_detector_from_prepared(prepared, train, val, settings, folder, lines.append, **more)  # type: ignore[arg-type]
+    chosen = [uid for uid in train if uid not in val]
+    build_detector_from_prepared(prepared, chosen, val, settings, folder, lines.append, **more)  # type: ignore[arg-type]
     return found[0], lines
 
 
@@ -169,23 +170,50 @@ def test_the_window_is_the_narrowest_of_what_is_mixed(
     assert (found.spacing_mm, found.margin_mm) == (1.0, 20.0)
 
 
-def test_validation_scans_without_nodules_get_donors_that_training_does_not_see(
+def test_validation_scans_without_nodules_get_nodules_of_scans_left_out_of_training(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is said, it is written down, and the held-out donor is not among those of training."""
-    materials, lines = gathered(prepared, tmp_path / "run", monkeypatch, ("1.2.2",))
-    held = {donor.name for donor in materials.held_donors}
+    """The whole donor scan is neither host nor donor of training; the run says so, and the file calls it validation."""
+    train = ("1.2.1", "1.2.3", "1.2.4")
+    materials, lines = gathered(prepared, tmp_path / "run", monkeypatch, ("1.2.2",), train=train)
+    held = {donor.name.split()[0] for donor in materials.held_donors}
     assert len(held) == 1
-    assert not held & {donor.name for donor in materials.donors}
+    assert {case.name for case in materials.cases} == set(train) - held
+    assert not held & {donor.name.split()[0] for donor in materials.donors}
+    assert materials.facts["val_series"] == sorted(map(short_hash, held | {"1.2.2"}))
+    assert materials.facts["train_series"] == sorted(map(short_hash, set(train) - held))
     assert materials.facts["validation"] == "inserted nodules"
-    assert any("no nodule in validation (1 scan): 1 donor that" in line for line in lines)
+    assert any("(1 scan): 1 donor of 1 training scan, left out of training, will" in line for line in lines)
     assert not any(uid in line for line in lines for uid in (*TRAIN, *VAL))
 
 
-def test_without_nodules_and_donors_there_is_no_validation() -> None:
-    """One donor cannot be on both sides."""
+def test_scans_of_one_patient_are_held_out_together(prepared: Path, tmp_path: Path) -> None:
+    """The nodule-free scan of the donor's patient leaves training too."""
+    uids = [*TRAIN, *VAL]
+    train = store_cases(PreparedDataset.open(prepared), uids, tmp_path, ceiling_hu=600.0, n_jobs=1, log=lambda _: None)
+    patients = {"1.2.1": "a", "1.2.2": "b", "1.2.3": "b", "1.2.4": "a"}
+    left, _, held = hold_out_donors(train, [], FAST, patients)
+    assert {patients[name] for name in left.names}.isdisjoint(patients[donor.name.split()[0]] for donor in held)
+    assert len(left) == 2
+
+
+def test_cubes_are_held_out_instead_of_scans(prepared: Path, tmp_path: Path) -> None:
+    """Where there are cubes, all scans stay, and no cube is on both sides."""
+    dataset = PreparedDataset.open(prepared)
+    train = store_cases(dataset, TRAIN, tmp_path, ceiling_hu=600.0, n_jobs=1, log=lambda _: None)
+    cubes = [replace(train.donors()[0], name=f"cube {k}") for k in range(5)]
+    left, more, held = hold_out_donors(train, cubes, FAST)
+    assert left.names == train.names
+    assert (len(more), len(held)) == (4, 1)
+    assert held[0].name not in {cube.name for cube in more}
+
+
+def test_validation_without_nodules_is_refused_where_training_has_none_to_spare(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two training scans none can be left out."""
     with pytest.raises(SettingsError, match="choose validation scans with nodules"):
-        hold_out_donors(StoredDonors([]), PREPARED)
+        gathered(prepared, tmp_path / "run", monkeypatch, ("1.2.2",))
 
 
 def test_another_spacing_is_refused(tmp_path: Path) -> None:

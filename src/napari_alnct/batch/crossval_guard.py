@@ -1,7 +1,7 @@
 """The guards of a cross-validation: against leaks, and against scans or nodules that are missing.
 
-A *leak* is a scan, a copy of one, or, where patients are known, a patient that is on the
-test side and on the side that the model was made from.
+A *leak* is a scan, a copy of one, or, where patients are known, a patient that is on
+two of the sides: training, validation, test.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OFFICIAL_FOLDS = tuple(range(10))
 
 
 def refuse_leaks(split: Split, patients: Mapping[str, str] | None = None) -> str:
-    """Refuse a split whose test side shares a scan or a patient with what the model is made from.
+    """Refuse a split of which two sides (training, validation, test) share a scan or a patient.
 
     Parameters
     ----------
@@ -58,6 +58,8 @@ def refuse_leaks(split: Split, patients: Mapping[str, str] | None = None) -> str
     tested = {patients[uid] for uid in split.test}
     for side, series in sides.items():
         _refuse_shared(split, side, tested & {patients[uid] for uid in series}, "patient")
+    trained = {patients[uid] for uid in split.train}
+    _refuse_shared(split, "validation", trained & {patients[uid] for uid in split.val}, "patient", "training")
     return "patient"
 
 

@@ -128,7 +128,7 @@ class BuildRun:
 
 
 def curves_of(trainer: Trainer) -> TensorBoardLog:
-    """Open the curves of a stage for TensorBoard, from the step at which it stands.
+    """Open the curves of a stage for TensorBoard, behind the step at which it stands.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def curves_of(trainer: Trainer) -> TensorBoardLog:
     TensorBoardLog
         To be closed.
     """
-    return TensorBoardLog(trainer.folder / CURVES, from_step=trainer.step)
+    return TensorBoardLog(trainer.folder / CURVES, from_step=trainer.step + 1 if trainer.step else 0)
 
 
 def _curve(name: str) -> str:

@@ -7,7 +7,7 @@ where patients are named. What was used is written into the model file as short 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def build_detector_from_prepared(
     ------
     SettingsError
         If training and validation share a scan or a patient, one of them is empty, the scans are
-        not at 1 mm, or the folder holds another build.
+        not at 1 mm, the folder holds another build, or validation has no nodule and training none to spare.
     TableError, ReadError
         If the data set or a file of it cannot be used.
     JobCancelled
@@ -98,7 +98,7 @@ def build_detector_from_prepared(
     facts |= _series_facts(dataset, train_series, val_series) | _cube_facts(cubes)
     hold_recipe(folder, settings, facts)
     run = BuildRun(folder=folder, log=log, device=device, on_step=on_step, is_cancelled=is_cancelled)
-    materials = _gather(dataset, (train_series, val_series), settings, cases or folder / "cases", cubes, run)
+    materials = _gather(dataset, (train_series, val_series), settings, cases or folder / "cases", cubes, run, patients)
     return build_from_materials(replace(materials, prepare=prepare, facts=facts | materials.facts), settings, run)
 
 
@@ -109,6 +109,7 @@ def _gather(
     folder: Path,
     cubes: Path | None,
     run: BuildRun,
+    patients: Mapping[str, str] | None,
 ) -> Materials:
     """Give hosts and donors of the training scans, and the validation scans."""
     high_hu, jobs = settings.crops.high_hu, settings.first_stage.workers
@@ -116,20 +117,39 @@ def _gather(
         store_cases(dataset, sorted(uids), folder, ceiling_hu=high_hu, n_jobs=jobs, log=run.log) for uids in series
     )
     more = [] if cubes is None else load_cubes(cubes, ceiling_hu=high_hu)
-    donors = StoredDonors(train.donors().entries, more)
-    run.log(f"{len(train)} training scans with {train.overview.n_nodules.sum()} nodules, {len(donors)} donors")
     if cubes is not None:
         run.log("the cubes show patients of LIDC-IDRI, so this model must not be judged on LUNA16 or LIDC-IDRI scans")
+    facts: dict[str, Any] = {"validation": "annotated nodules"}
     held_donors: Sequence[Donor] = ()
     if not held.overview.n_nodules.any():
-        donors, held_donors = hold_out_donors(donors, settings)
-        run.log(
-            f"no nodule in validation ({_count(held, 'scan')}): {_count(held_donors, 'donor')} that training does not "
-            "see will be put into it, so CPM and thresholds are not those of real nodules"
-        )
-    facts = {"validation": "inserted nodules" if len(held_donors) else "annotated nodules"}
+        given = train, more
+        train, more, held_donors = hold_out_donors(train, more, settings, patients)
+        run.log(_insertion_line(held, held_donors, given, (train, more)))
+        inserted_from = set(given[0].names) - set(train.names)
+        facts = {"validation": "inserted nodules"} | _series_facts(dataset, train.names, {*series[1], *inserted_from})
+    donors = StoredDonors(train.donors().entries, more)
+    run.log(f"{len(train)} training scans with {train.overview.n_nodules.sum()} nodules, {len(donors)} donors")
     hosts = _with_phantoms(train, settings, folder, run)
     return Materials(hosts, donors, held, held_donors, dataset.prepare, facts)
+
+
+def _insertion_line(
+    held: CaseLibrary,
+    donors: Sequence[Donor],
+    given: tuple[CaseLibrary, Sequence[Donor]],
+    left: tuple[CaseLibrary, Sequence[Donor]],
+) -> str:
+    """Say what is put into validation scans without nodules, and where it is missing now."""
+    n_scans = len(given[0]) - len(left[0])
+    where = (
+        f"{_count(donors, 'donor')} of {n_scans} training scan{'s' * (n_scans > 1)}, left out of training"
+        if n_scans
+        else f"{_count(donors, 'cube')}, not put into training scans, which may show the same patients"
+    )
+    return (
+        f"no nodule in validation ({_count(held, 'scan')}): {where}, will be put into it, so CPM and thresholds are "
+        "not those of real nodules"
+    )
 
 
 def _with_phantoms(train: CaseLibrary, settings: BuildSettings, folder: Path, run: BuildRun) -> CaseLibrary:
@@ -141,34 +161,67 @@ def _with_phantoms(train: CaseLibrary, settings: BuildSettings, folder: Path, ru
     return CaseLibrary([*train.folders, *shelf.paths])
 
 
-def hold_out_donors(donors: StoredDonors, settings: BuildSettings) -> tuple[StoredDonors, list[Donor]]:
-    """Give donors for training, and others for validation scans that have no nodules of their own.
+def hold_out_donors(
+    train: CaseLibrary, cubes: Sequence[Donor], settings: BuildSettings, patients: Mapping[str, str] | None = None
+) -> tuple[CaseLibrary, list[Donor], list[Donor]]:
+    """Give what is left for training, and donors for validation scans that have no nodules of their own.
+
+    Where there are cubes, some of them are held out; else whole scans with all their donors, since a
+    nodule that is cut from a training scan is trained on in its place too.
 
     Parameters
     ----------
-    donors : StoredDonors
-        All of them.
+    train : CaseLibrary
+        Training scans, named after their series.
+    cubes : sequence of Donor
+        Nodule cubes; may be empty.
     settings : BuildSettings
         Share that is held out, and the seed of the choice.
+    patients : mapping of str to str, optional
+        Series to patient; with it, all scans of a patient are held out together.
 
     Returns
     -------
-    tuple of (StoredDonors, list of Donor)
-        They share none.
+    tuple of (CaseLibrary, list of Donor, list of Donor)
+        Training scans and cubes that are left; held-out donors.
 
     Raises
     ------
     SettingsError
-        If there are fewer than two donors, so that there is nothing to validate on.
+        If fewer than two training scans, or no donor, would be left.
     """
-    if len(donors) < 2:
+    rng = np.random.default_rng(settings.first_stage.seed)
+    stored = train.donors()
+    if len(cubes) > (not stored.entries):
+        n_held = min(len(cubes) - (not stored.entries), max(1, round(settings.held_out_cube_share * len(cubes))))
+        chosen = set(rng.permutation(len(cubes))[:n_held].tolist())
+        left = [cube for k, cube in enumerate(cubes) if k not in chosen]
+        return train, left, [cubes[k] for k in sorted(chosen)]
+    giving = {folder for folder, _, _ in stored.entries}
+    out = _scans_to_hold_out(train, giving, settings.held_out_cube_share, rng, patients or {})
+    kept = CaseLibrary([folder for folder in train.folders if folder not in out])
+    return kept, list(cubes), [stored[k] for k, (folder, _, _) in enumerate(stored.entries) if folder in out]
+
+
+def _scans_to_hold_out(
+    train: CaseLibrary, giving: set[Path], share: float, rng: np.random.Generator, patients: Mapping[str, str]
+) -> set[Path]:
+    """Give the folders of a share of the scans that give donors, and of all scans of their patients."""
+    people = {folder: patients.get(uid, uid) for folder, uid in zip(train.folders, train.names, strict=True)}
+    order = [folder for folder in train.folders if folder in giving]
+    n_held = max(1, round(share * len(order)))
+    out: set[Path] = set()
+    for k in rng.permutation(len(order)):
+        more = out | {folder for folder, person in people.items() if person == people[order[k]]}
+        left = set(people) - more
+        if len(out & giving) < n_held and len(left) >= 2 and left & giving:
+            out = more
+    if not out:
         raise SettingsError(
-            "the validation scans have no nodule and there are no donors to put into them; choose validation scans "
-            "with nodules, or give nodule cubes"
+            "the validation scans have no nodule and too few training scans could give theirs; choose validation "
+            "scans with nodules, or give nodule cubes"
         )
-    n_held = min(len(donors) - 1, max(1, round(settings.held_out_cube_share * len(donors))))
-    chosen = np.random.default_rng(settings.first_stage.seed).permutation(len(donors))[:n_held].tolist()
-    return donors.without(chosen), [donors[k] for k in sorted(chosen)]
+    return out
 
 
 def refuse_overlap(
@@ -240,7 +293,7 @@ def shared_window(settings: BuildSettings, data: PrepareSettings, *, has_cubes: 
     return replace(data, low_hu=max(low for low, _ in windows), high_hu=min(high for _, high in windows))
 
 
-def _series_facts(dataset: PreparedDataset, train: Sequence[str], val: Sequence[str]) -> dict[str, Any]:
+def _series_facts(dataset: PreparedDataset, train: Collection[str], val: Collection[str]) -> dict[str, Any]:
     """Give what the model file says of its scans: hashes and folds."""
     folds = {scan.series_uid: scan.subset for scan in dataset.scans}
     facts: dict[str, Any] = {}

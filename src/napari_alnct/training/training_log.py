@@ -103,7 +103,8 @@ class TensorBoardLog:
     folder : Path
         Made when missing; each (resumed) run adds a file.
     from_step : int
-        Steps that this run still has to take begin here: TensorBoard leaves out what older files say of them.
+        Steps that this run still has to take begin here: TensorBoard leaves out what older files say of them;
+        0, for a run from the beginning: all that they say.
     """
 
     def __init__(self, folder: Path, *, from_step: int = 0) -> None:
@@ -113,10 +114,11 @@ class TensorBoardLog:
         self.path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         with saving(self.path):
             folder.mkdir(parents=True, exist_ok=True)
+            has_older = any(folder.glob("events.out.tfevents.*"))
             self._file = open(self.path, "xb")  # noqa: SIM115 - closed by close()
         self._writer = RecordWriter(self._file)
         self._write(event_pb2.Event(file_version=FILE_VERSION))
-        if from_step:
+        if has_older:
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             self._write(event_pb2.Event(step=from_step, session_log=start))
 
