@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -18,11 +19,14 @@ import torch
 
 from napari_alnct.batch.tuning import Search, TuningWish, search
 from napari_alnct.batch.tuning_full import train_best
+from napari_alnct.batch.tuning_results import best_settings, write_settings
 from napari_alnct.core.checkpoint import read_recipe
 from napari_alnct.core.errors import JobCancelled, ModelError, SettingsError
 from napari_alnct.io.patch_store import PatchStore
 from napari_alnct.training import tuning
+from napari_alnct.training.augmentation import AugmentSettings, PatchFrame
 from napari_alnct.training.classifier import read_classifier_settings
+from napari_alnct.training.saving import DiskError, saving
 from tests.batch.tuning_case import SETTINGS, Memory, command, write_stores
 from tests.training.patches import write_patches
 
@@ -222,12 +226,92 @@ def test_the_training_in_full_is_done_once(stores: Stores, tmp_path: Path) -> No
     model.unlink()
     for path in model.parent.glob("resume*"):
         path.unlink()
-    (tmp_path / "best_full" / "config.json").unlink()
     assert train_best(*stores, found) is not None
     longer = replace(found, settings=replace(found.settings, epochs=3))
     again = train_best(*stores, longer)
     assert again is not None
     assert again.n_epochs == 3
+
+
+def test_the_model_stays_until_another_one_is_trained(stores: Stores, tmp_path: Path) -> None:
+    """Stopped in the training of another best, the finished model is there; then it is replaced.
+
+    A process that ended between the two renamings of the end leaves the model under another name: it comes back.
+    """
+    found = search_of(stores, tmp_path, 1)
+    assert train_best(*stores, found) is not None
+    folder = tmp_path / "best_full"
+    before = (folder / "best.safetensors").read_bytes()
+    longer = replace(found, settings=replace(found.settings, epochs=3))
+    with pytest.raises(JobCancelled):
+        train_best(*stores, longer, is_cancelled=lambda: True)
+    assert (folder / "best.safetensors").read_bytes() == before
+    folder.rename(tmp_path / "best_full.previous")
+    with pytest.raises(JobCancelled):
+        train_best(*stores, longer, is_cancelled=lambda: True)
+    assert (folder / "best.safetensors").read_bytes() == before
+    again = train_best(*stores, longer)
+    assert again is not None
+    assert again.checkpoint == folder / "best.safetensors"
+    assert read_recipe(again.checkpoint).training["settings"]["epochs"] == 3
+    assert sorted(path.name for path in tmp_path.glob("best_full*")) == ["best_full"]
+
+
+def test_the_run_alone_tells_what_it_was_begun_with(stores: Stores, tmp_path: Path) -> None:
+    """config.json of the new settings beside the run of the old ones: trained anew, not refused."""
+    found = search_of(stores, tmp_path, 1)
+    assert train_best(*stores, found) is not None
+    longer = replace(found, settings=replace(found.settings, epochs=3))
+    best = found.study.state().best
+    assert best is not None
+    write_settings(tmp_path / "best_full" / "config.json", best_settings(found.study, best, longer.settings))
+    again = train_best(*stores, longer)
+    assert again is not None
+    assert again.n_epochs == 3
+
+
+def test_a_full_disk_is_no_fault_of_a_trial(stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search ends with the sentence; the trial does not count, and is tried again."""
+
+    def full(*arguments: Any, **options: Any) -> Any:
+        with saving(tmp_path / "resume.pt"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "train_classifier", full)
+        with pytest.raises(DiskError, match="No space left"):
+            search_of(stores, tmp_path, 1)
+    found = search_of(stores, tmp_path, 1)
+    assert found.state.n_done == 1
+    assert [trial.user_attrs.get("retry_of") for trial in found.study.trials()] == [None, 0]
+
+
+@pytest.mark.parametrize(("is_orderly", "n_tries"), [(True, 7), (False, 4)], ids=["orderly", "taken down"])
+def test_orderly_stops_do_not_use_up_the_retries(
+    stores: Stores, tmp_path: Path, is_orderly: bool, n_tries: int
+) -> None:
+    """Stopped seven times: after orderly stops always the same settings again, else three times."""
+    study = search_of(stores, tmp_path, 1, timeout_s=1e-6).study
+    rates = []
+    for _ in range(7):
+        run = study.next_trial(1)
+        assert run is not None
+        rates.append(run.params["learning_rate"])
+        study.stop(run, is_orderly=is_orderly)
+    assert rates.count(rates[0]) == n_tries
+
+
+def test_no_trial_folds_its_patches(stores: Stores, tmp_path: Path) -> None:
+    """With elastic deformation at its limit no strength beyond 1 is searched; a fixed one beyond is refused first."""
+    most_mm = PatchFrame.of(stores[0]).stored_vox * PatchFrame.of(stores[0]).spacing_mm / 8
+    augment = AugmentSettings(elastic_probability=0.5, elastic_mm=most_mm)
+    settings = replace(SETTINGS, augment=augment)
+    found = search_of(stores, tmp_path / "a", 1, settings=settings, fixed=("width",), timeout_s=1e-6)
+    assert found.study.space.range_of("strength").high == 1.0
+    beyond = replace(settings, augment=replace(augment, strength=1.2))
+    with pytest.raises(SettingsError, match="before they fold"):
+        search_of(stores, tmp_path / "b", 1, settings=beyond)
+    assert not (tmp_path / "b").exists()
 
 
 def test_another_process_at_the_training_in_full_is_left_alone(stores: Stores, tmp_path: Path) -> None:

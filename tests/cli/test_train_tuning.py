@@ -61,3 +61,14 @@ def test_torchrun_is_refused(folder: Path, tmp_path: Path, monkeypatch: pytest.M
     """A trial is one process; several processes share the study instead."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert train(folder, tmp_path / "m", "--tune", 2) == 2
+
+
+@pytest.mark.parametrize(
+    "flag", [("--timeout", 5), ("--study", "s.journal"), ("--tune-epochs", 3), ("--pruner", "median")], ids=str
+)
+def test_flags_of_a_search_need_one(
+    folder: Path, tmp_path: Path, flag: tuple[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --tune they would do nothing: refused by name, exit code 2."""
+    assert train(folder, tmp_path / "m", *flag) == 2
+    assert f"{flag[0]} is of a search" in capsys.readouterr().err

@@ -24,11 +24,13 @@ from napari_alnct.batch.tuning_study import NextTrial, Pruner, SharedStudy, Stud
 from napari_alnct.core.config import Device, to_json
 from napari_alnct.core.errors import JobCancelled, ModelError
 from napari_alnct.io.patch_store import PatchStore
+from napari_alnct.training.augmentation import PatchFrame, check_elastic
 from napari_alnct.training.classifier import ClassifierSettings, EpochReport
 from napari_alnct.training.classifier_settings import NOT_OF_THE_RESULT
 from napari_alnct.training.patch_split import check_split
+from napari_alnct.training.saving import DiskError
 from napari_alnct.training.tuning import TrialOutcome, remove_weights, run_trial
-from napari_alnct.training.tuning_space import TuningSpace
+from napari_alnct.training.tuning_space import TuningSpace, bearable_strength
 
 STUDY, TRIALS = "study.journal", "trials"
 WAIT_S = 1.0
@@ -134,12 +136,22 @@ def search(
         If the patches cannot be used, or the study is of others.
     ModelError
         If three trials in a row failed in this process.
+    DiskError
+        If the disk does not take a file; the trial at hand can go on.
     """
     check_split(train, val)
     settings = settings.for_patches(train.patch_vox)
     base = replace(settings, epochs=wish.epochs or trial_epochs(settings.epochs))
     counts = np.bincount(train.labels, minlength=2)
-    space = TuningSpace(base=base, fixed=wish.fixed, most_negatives=float(counts[0] / counts[1]))
+    frame = PatchFrame.of(train)
+    space = TuningSpace(
+        base=base,
+        fixed=wish.fixed,
+        most_negatives=float(counts[0] / counts[1]),
+        most_strength=bearable_strength(base.augment, frame),
+    )
+    if "strength" not in space.names:
+        check_elastic(base.augment, frame)
     save_dir.mkdir(parents=True, exist_ok=True)
     study = SharedStudy(
         wish.study or save_dir / STUDY,
@@ -254,8 +266,11 @@ class _Worker:
         try:
             yield
         except BaseException as fault:
+            is_orderly = isinstance(fault, JobCancelled | KeyboardInterrupt | DiskError)
             if run.lock.is_held:
-                self.study.stop(run)
+                with contextlib.suppress(OSError):  # a full disk: the fault at hand says so
+                    self.study.stop(run, is_orderly=is_orderly)
+                run.lock.release()
             if not (isinstance(fault, JobCancelled) and not self.is_cancelled()):
                 raise
             self.listener.note(f"the time is over; trial {run.number} was stopped and can go on later")

@@ -1,9 +1,16 @@
-"""The best settings of a search, trained in full: once, whoever of the processes comes first."""
+"""The best settings of a search, trained in full: once, whoever of the processes comes first.
+
+Another best setting is trained in ``best_full.new``, which takes the name ``best_full`` at its
+end: the model that is there stays until then. ``run.json`` alone tells what a folder was begun with.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +29,12 @@ from napari_alnct.training.classifier import (
     TrainingResult,
     train_classifier,
 )
-from napari_alnct.training.run_folder import BEST
+from napari_alnct.training.classifier_settings import NOT_OF_THE_RESULT
+from napari_alnct.training.patch_split import check_split
+from napari_alnct.training.run_folder import BEST, IDENTITY, RUN
+from napari_alnct.training.saving import saving
 
-FULL, BEGUN_WITH = "best_full", "config.json"
+FULL, NEW, OLD, CONFIG = "best_full", "best_full.new", "best_full.previous", "config.json"
 
 
 def train_best(
@@ -72,16 +82,18 @@ def train_best(
         return None
     try:
         folder = found.save_dir / FULL
+        _undo_half_swap(folder)
         if _is_trained(found.study.full, best, settings, folder):
             tell(f"the best setting (trial {best.number}) has been trained in full already")
             return None
-        is_same = _is_begun_with(folder, settings)
-        write_settings(folder / BEGUN_WITH, settings)
+        identity = _identity(train, val, settings)
+        place = folder if _is_begun_with(folder, identity) else folder.with_name(NEW)
+        is_same = _is_begun_with(place, identity)
         result = train_classifier(
             train,
             val,
             settings,
-            folder,
+            place,
             device=device,
             resume=is_same,
             overwrite=not is_same,
@@ -90,21 +102,50 @@ def train_best(
             on_note=on_note,
             is_cancelled=is_cancelled,
         )
+        write_settings(place / CONFIG, settings)
+        if place != folder:
+            _swap(place, folder)
         found.study.set_full(
             {"trial": best.number, "auc": result.best_auc, "epochs": settings.epochs, "place": _place(folder)}
         )
-        return result
+        return replace(result, checkpoint=folder / BEST)
     finally:
         lock.release()
 
 
-def _is_begun_with(folder: Path, settings: ClassifierSettings) -> bool:
-    """Tell whether the full training in the folder is of these settings."""
+def _identity(train: PatchStore, val: PatchStore, settings: ClassifierSettings) -> dict[str, Any]:
+    """Give what ``run.json`` says of a run with these settings and patches."""
+    values = {k: v for k, v in to_json(settings).items() if k not in NOT_OF_THE_RESULT}
+    identity: dict[str, Any] = json.loads(json.dumps(values | check_split(train, val).facts()))
+    return identity
+
+
+def _is_begun_with(folder: Path, identity: dict[str, Any]) -> bool:
+    """Tell whether the run in the folder is this one."""
     try:
-        begun = json.loads((folder / BEGUN_WITH).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        begun = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        return bool(begun[IDENTITY] == identity)
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    return bool(begun == json.loads(json.dumps(to_json(settings))))
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Let a finished run take the place of the one before it."""
+    old = folder.with_name(OLD)
+    with saving(folder):
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(folder, old)
+        os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _undo_half_swap(folder: Path) -> None:
+    """Give the run before its name back when the process ended between the two renamings."""
+    old = folder.with_name(OLD)
+    if old.exists() and not folder.exists():
+        with saving(folder):
+            os.replace(old, folder)
 
 
 def _is_trained(done: dict[str, Any] | None, best: FrozenTrial, settings: ClassifierSettings, folder: Path) -> bool:

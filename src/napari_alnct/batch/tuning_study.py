@@ -13,7 +13,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from napari_alnct.training.tuning_space import TuningSpace, Value, trial_seed
 
 NAME = "classifier"
 IDENTITY, FULL, REASON, SEED, RETRY_OF, STOPPED = "identity", "full", "reason", "seed", "retry_of", "stopped"
+ORDERLY = "orderly"  # stopped by the user, the time or the disk, not by what the trial did
 MOST_RETRIES = 3
 POLL_S = 0.2
 STARTUP_TRIALS = 10
@@ -157,15 +158,20 @@ class SharedStudy:
                 run.lock.release()
         return True
 
-    def stop(self, run: NextTrial) -> None:
-        """Enter that a trial was stopped by the user or by the time: its settings are tried again.
+    def stop(self, run: NextTrial, *, is_orderly: bool = True) -> None:
+        """Enter that a trial was stopped: its settings are tried again.
 
         Parameters
         ----------
         run : NextTrial
             The trial; its lock is given back.
+        is_orderly : bool
+            By the user, the time or the disk: such stops do not count towards `MOST_RETRIES`.
         """
         with self._held():
+            if is_orderly:
+                with suppress(RuntimeError):  # given up by another process meanwhile
+                    run.trial.set_user_attr(ORDERLY, True)
             run.lock.release()
             self._give_up_stopped(self._load(0))
 
@@ -266,7 +272,7 @@ class SharedStudy:
             study._storage.set_trial_user_attr(trial._trial_id, REASON, STOPPED)
             study.tell(trial.number, state=TrialState.FAIL)
             self._trial_lock(trial.number).unlink(missing_ok=True)
-            if len(trial.params) == len(self.space.names) and _n_retries(study, trial) < MOST_RETRIES:
+            if len(trial.params) == len(self.space.names) and _n_faults(study, trial) <= MOST_RETRIES:
                 attributes = {RETRY_OF: trial.number, SEED: trial.user_attrs.get(SEED, self.space.base.seed)}
                 study.enqueue_trial(trial.params, user_attrs=attributes)
 
@@ -301,11 +307,13 @@ def _sampler_seed(seed: int, number: int) -> int:
     return int(short_hash(f"{seed} {number}")[:8], 16)
 
 
-def _n_retries(study: optuna.Study, trial: FrozenTrial) -> int:
-    """Give how often the settings of a trial were begun again, so that one which kills its process ends."""
-    trials, n = study.get_trials(deepcopy=False), 0
+def _n_faults(study: optuna.Study, trial: FrozenTrial) -> int:
+    """Give how often the settings of a stopped trial took their process down; orderly stops do not count."""
+    trials = study.get_trials(deepcopy=False)
+    n = int(ORDERLY not in trial.user_attrs)
     while RETRY_OF in trial.user_attrs:
-        trial, n = trials[trial.user_attrs[RETRY_OF]], n + 1
+        trial = trials[trial.user_attrs[RETRY_OF]]
+        n += ORDERLY not in trial.user_attrs
     return n
 
 

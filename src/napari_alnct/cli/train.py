@@ -15,7 +15,7 @@ from cyclopts import Parameter, validators
 from napari_alnct.cli.outputs import refuse_unwritable_folder
 from napari_alnct.cli.stop_signals import stop_signals
 from napari_alnct.core.config import Device, Norm
-from napari_alnct.core.errors import AlnctError, JobCancelled
+from napari_alnct.core.errors import AlnctError, JobCancelled, SettingsError
 
 if TYPE_CHECKING:
     from napari_alnct.training.classifier import ClassifierSettings, TrainingResult
@@ -56,7 +56,7 @@ def execute(
     timeout: Seconds | None = None,
     study: Path | None = None,
     tune_epochs: Trials | None = None,
-    pruner: Literal["median", "hyperband", "none"] = "median",
+    pruner: Literal["median", "hyperband", "none"] | None = None,
 ) -> int:
     r"""Train the patch classifier and keep the best epoch by validation AUC.
 
@@ -131,7 +131,7 @@ def execute(
     tune_epochs
         Epochs of a trial; by default a third of --epochs, at least 3.
     pruner
-        Which trials are given up: those below the median of the others, by hyperband, or none.
+        Which trials are given up: those below the median of the others (median), by hyperband, or none.
 
     Examples
     --------
@@ -145,6 +145,8 @@ def execute(
     napari-alnct-train train --train-csv patches/train --val-csv patches/val --save-dir models --tune 30 \
         --timeout 10800
     """
+    if tune is None:
+        _refuse_search_flags(timeout=timeout, study=study, tune_epochs=tune_epochs, pruner=pruner)
     refuse_unwritable_folder(save_dir)
     settings = _settings(
         config,
@@ -164,11 +166,24 @@ def execute(
         given = {"lr": lr, "weight_decay": weight_decay, "dropout": dropout, "neg_ratio": neg_ratio}
         given |= {"augment_strength": augment_strength, "feat_mult": feat_mult}
         refused = {"overwrite": overwrite, "shuffle_labels": shuffle_labels}
-        wish = {"n_trials": tune, "timeout_s": timeout, "epochs": tune_epochs, "pruner": pruner, "study": study}
+        wish: dict[str, Any] = {
+            "n_trials": tune,
+            "timeout_s": timeout,
+            "epochs": tune_epochs,
+            "study": study,
+            "pruner": pruner or "median",
+        }
         with stop_signals() as is_stopped:
             return execute_tuning(
                 (train_csv, val_csv), save_dir, settings, wish | {"device": device}, given, refused, is_stopped
             )
+
+
+def _refuse_search_flags(**flags: object) -> None:
+    """Refuse flags of a search where none is wanted."""
+    for name, value in flags.items():
+        if value is not None:
+            raise SettingsError(f"--{name.replace('_', '-')} is of a search; give --tune with it, or leave it out")
 
 
 def _train_and_tell(

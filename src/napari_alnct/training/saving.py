@@ -10,6 +10,10 @@ from pathlib import Path
 from napari_alnct.core.errors import ModelError
 
 
+class DiskError(ModelError):
+    """The disk did not take a file; nothing is wrong with the settings or the patches."""
+
+
 @contextmanager
 def saving(path: Path) -> Iterator[None]:
     """Turn a fault of the disk into a sentence.
@@ -25,13 +29,13 @@ def saving(path: Path) -> Iterator[None]:
 
     Raises
     ------
-    ModelError
+    DiskError
         Names the file and the fault: disk full, no permission, drive gone.
     """
     try:
         yield
     except OSError as fault:
-        raise ModelError(
+        raise DiskError(
             f"{path.name} cannot be written ({fault.strerror or fault}); what was saved before is whole: "
             "free some space, then resume"
         ) from fault
@@ -51,7 +55,7 @@ def replace_file(path: Path, content: bytes, *, before: Callable[[], None] | Non
 
     Raises
     ------
-    ModelError
+    DiskError
         If the disk does not take it.
     """
     temporary = path.with_name(f".{path.name}.tmp")

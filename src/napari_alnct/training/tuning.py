@@ -24,6 +24,7 @@ from napari_alnct.io.patch_store import PatchStore
 from napari_alnct.training.classifier import ClassifierSettings, EpochReport, train_classifier
 from napari_alnct.training.resume import CURRENT, PREVIOUS
 from napari_alnct.training.run_folder import BEST, CURVES, EPOCHS
+from napari_alnct.training.saving import DiskError
 
 if TYPE_CHECKING:
     import optuna
@@ -79,6 +80,8 @@ def run_trial(
         If `is_cancelled` said so; a resume point was saved.
     SettingsError, TableError
         If the patches cannot be used: no trial could be trained.
+    DiskError
+        If the disk does not take a file: no fault of the trial.
     """
     import optuna
 
@@ -90,6 +93,8 @@ def run_trial(
         )
     except optuna.TrialPruned:
         return TrialOutcome("pruned", watch.best_auc, watch.n_epochs)
+    except DiskError:
+        raise
     except (ModelError, MemoryError, RuntimeError) as fault:
         return TrialOutcome("failed", watch.best_auc, watch.n_epochs, _reason(fault))
     finally:

@@ -6,11 +6,13 @@ all other settings are those of the base, the settings that the search was begun
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_alnct.core.errors import SettingsError
+from napari_alnct.training.augmentation import AugmentSettings, PatchFrame, check_elastic
 from napari_alnct.training.classifier_settings import ClassifierSettings
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ class TuningSpace:
         Names among `SEARCHABLE` that are not searched.
     most_negatives : float
         Negatives per positive that there are: more cannot be drawn.
+    most_strength : float
+        Strength of augmentation that the patches bear (`bearable_strength`).
 
     Raises
     ------
@@ -67,6 +71,7 @@ class TuningSpace:
     base: ClassifierSettings
     fixed: tuple[str, ...] = ()
     most_negatives: float = field(default=NUMBERS["neg_ratio"].high)
+    most_strength: float = field(default=NUMBERS["strength"].high)
 
     def __post_init__(self) -> None:
         """Check the names."""
@@ -104,9 +109,8 @@ class TuningSpace:
         Range
         """
         given = NUMBERS[name]
-        if name != "neg_ratio":
-            return given
-        return replace(given, high=max(given.low, min(given.high, self.most_negatives)))
+        most = {"neg_ratio": self.most_negatives, "strength": self.most_strength}.get(name, given.high)
+        return replace(given, high=max(given.low, min(given.high, most)))
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
         """Let the sampler choose the parameters of a trial.
@@ -202,6 +206,39 @@ class TuningSpace:
             return r.low <= value <= r.high
         choices = {"width": WIDTHS, "stages": self.stages, "blocks": range(1, MOST_BLOCKS + 1)}
         return value in choices[name]
+
+
+def bearable_strength(augment: AugmentSettings, frame: PatchFrame) -> float:
+    """Give the largest strength in its range whose elastic deformation does not fold the patches.
+
+    Parameters
+    ----------
+    augment : AugmentSettings
+        Of the base; its own strength does not matter.
+    frame : PatchFrame
+        Of the patches.
+
+    Returns
+    -------
+    float
+        Rounded down to a thousandth.
+    """
+
+    def is_bearable(thousandths: int) -> bool:
+        try:
+            check_elastic(replace(augment, strength=thousandths / 1000), frame)
+        except SettingsError:
+            return False
+        return True
+
+    high = math.floor(NUMBERS["strength"].high * 1000)
+    if is_bearable(high):
+        return NUMBERS["strength"].high
+    low = 0  # no change at all
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if is_bearable(middle) else (low, middle)
+    return low / 1000
 
 
 def depths_of(stages: int, blocks: int) -> tuple[int, ...]:
