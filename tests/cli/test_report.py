@@ -71,3 +71,20 @@ def test_usage_is_one_sentence_and_2(
 def test_an_output_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
     """A missing folder is told before any work."""
     assert dispatch(["report", "--run", str(tmp_path), "--out", str(tmp_path / "no" / "r.html")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"), [("--eval-dir", "metrics.json"), ("--froc-dir", "froc.json"), ("--train-dir", "log.csv")]
+)
+@pytest.mark.parametrize("is_there", [False, True], ids=["missing", "of something else"])
+def test_a_folder_without_what_it_is_named_for_is_refused(
+    flag: str, says: str, is_there: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence with the flag and the folder, code 2, and no page."""
+    if is_there:
+        (tmp_path / "other").mkdir()
+    assert dispatch(["report", flag, str(tmp_path / "other"), "--out", str(tmp_path / "page.html")]) == 2
+    message = capsys.readouterr().err
+    assert f"{flag}: other " in message
+    assert (says in message) == is_there
+    assert not (tmp_path / "page.html").exists()

@@ -9,6 +9,7 @@ from cyclopts import Parameter, validators
 
 from napari_alnct.cli.options import DEFAULT_READ_FLAGS, ReadFlags
 from napari_alnct.cli.outputs import refuse_unwritable_table
+from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.notice import NOTICE
 
 Examples = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=60))]
@@ -89,6 +90,9 @@ def execute(
     from napari_alnct.cli.count_bar import CountBar
 
     refuse_unwritable_table(out)
+    _refuse_empty("--eval-dir", eval_dir, "metrics.json", "the --plot-dir of eval")
+    _refuse_empty("--froc-dir", froc_dir, "froc.json", "the --out-dir of froc")
+    _refuse_empty("--train-dir", train_dir, "log.csv", "the --save-dir of train, or the --out of train-detector")
     inputs = ReportInputs(
         candidates=candidates,
         annotations=annotations,
@@ -118,3 +122,10 @@ def execute(
         print(f"Note: scans that could not be read for pictures: {', '.join(summary.unread)}; the page says which.")
     print(NOTICE)
     return 0
+
+
+def _refuse_empty(flag: str, folder: Path | None, file: str, source: str) -> None:
+    """Refuse a folder that does not hold what it is named for."""
+    if folder is not None and not any(folder.glob(file)) and not any(folder.glob(f"*/{file}")):
+        found = f"holds no {file}" if folder.is_dir() else "is no folder"
+        raise SettingsError(f"{flag}: {folder.name} {found}; name {source}")

@@ -24,6 +24,7 @@ from napari_alnct.training.build_run import Log
 from napari_alnct.training.case_library import LIBRARY_VERSION, CaseLibrary, is_stored, write_case
 from napari_alnct.training.cases import TrainingCase, make_case
 from napari_alnct.training.nodule_cutting import cut_donors
+from napari_alnct.training.workers import leave_stopping
 
 SPACING_MM = 1.0  # that cells, donors and insertion are made for
 BYTES_PER_VOXEL = 2.2  # of an unpacked scan: int16 and one bit of mask, with room for spots
@@ -144,7 +145,8 @@ def _store_all(tasks: Sequence[_Task], n_jobs: int, log: Log) -> None:
         for number, task in enumerate(tasks, start=1):
             log(f"scan {number} of {len(tasks)}: {_store(task)}")
         return
-    with ProcessPoolExecutor(min(n_jobs, len(tasks)), mp_context=get_context("spawn")) as pool:
+    n_workers = min(n_jobs, len(tasks))
+    with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn"), initializer=leave_stopping) as pool:
         for number, line in enumerate(pool.map(_store, tasks), start=1):
             log(f"scan {number} of {len(tasks)}: {line}")
 

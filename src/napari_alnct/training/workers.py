@@ -24,5 +24,10 @@ def settle_worker(_number: int = 0) -> None:
     """
     torch.set_num_threads(1)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # ITK below torchio
+    leave_stopping()
+
+
+def leave_stopping() -> None:
+    """Ignore Ctrl-C and SIGTERM in this process: its parent decides when it ends."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
