@@ -157,8 +157,8 @@ def check_annotations(dataset: Dataset, splits: Sequence[Split], folds: Mapping[
         for side, series in (("training", split.train), ("validation", split.val)):
             if not any(dataset.nodules_of(uid) for uid in series):
                 raise TableError(
-                    f"fold {split.fold}: annotations.csv names no scan of its {side} ({len(series)} scans); either none "
-                    "of them holds a nodule, so use more scans or fewer folds, or files and table name the series differently"
+                    f"fold {split.fold}: annotations.csv names no scan of its {side} ({len(series)} scans); "
+                    "either none of them holds a nodule: use more scans, or files and table name the series differently"
                 )
     here = {uid for series in folds.values() for uid in series}
     missing = sorted({nodule.series_uid for nodule in dataset.annotations} - here)
