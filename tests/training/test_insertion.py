@@ -11,8 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from napari_alnct.training.cases import find_spots
 from napari_alnct.training.crops import CropSettings, degrade
+from napari_alnct.training.frames import PatchFrame, cut
 from napari_alnct.training.insertion import WAYS, Donor, blend, draw_donor, make_donor, transform_donor, vary
-from napari_alnct.training.placement import cut, place_donors
+from napari_alnct.training.placement import place_donors
 from napari_alnct.training.sources import load_pack_cases, load_pack_donors, pack_case_names
 
 
@@ -123,7 +124,16 @@ def test_pasted_lung_cannot_be_told_from_untouched_lung(data_pack: Path) -> None
                 nothing = np.zeros((0, 3)), np.zeros(0)
                 only_middle = _with_spots(case, spot)
                 place_donors(
-                    patch, only_middle, spot - 24, donors, nothing, 0, 1, settings.round_hu, rng, is_varied=True
+                    patch,
+                    only_middle,
+                    PatchFrame(spot - 24, 48),
+                    donors,
+                    nothing,
+                    0,
+                    1,
+                    settings.round_hu,
+                    rng,
+                    is_varied=True,
                 )
             features.append(_statistics(degrade(patch, rng)))
             labels.append(number % 2)

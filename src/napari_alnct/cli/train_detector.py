@@ -34,6 +34,8 @@ def execute(
     phantoms: Count = None,
     cases: Path | None = None,
     data: Path | None = None,
+    hold_out: str | None = None,
+    calibration: Path | None = None,
     config: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     workers: Count = None,
@@ -72,8 +74,13 @@ def execute(
         Where unpacked scans are kept (OUT/cases): about 40 MB a scan; several runs may share it.
     data
         Development data pack (docs/model-data.md), for the bundled model: real scans and nodule cubes.
+    hold_out
+        Fold of the data pack that is not trained on, of how many: 0/3, 1/3 or 2/3.
+    calibration
+        What scores mean, for a model that holds nothing out: JSON file of benchmarks/model_folds.py.
     config
-        JSON file with the recipe; left-out settings keep their defaults.
+        Recipe, a JSON or YAML file or one of the package (bundled, folds, phantoms, luna16); left-out settings keep
+        their defaults, based_on names another recipe.
     device
         Where to train; auto takes a CUDA GPU when there is one.
     workers
@@ -84,6 +91,7 @@ def execute(
     napari-alnct-train train-detector --out runs/fold0 --preproc data_preproc --folds 1-8 --val-folds 9
     napari-alnct-train train-detector --out runs/own --preproc prepared --series train.txt --val-series val.txt \
         --patients patients.csv --config recipe.json --workers 8
+    napari-alnct-train train-detector --out runs/fold_0 --data ../shared/data --config folds --hold-out 0/3
     napari-alnct-train train-detector --out runs/tiny --config examples/tiny_model.json
     napari-alnct-train detect luna16_data --folds 0 --model runs/fold0/detector.safetensors --out candidates.csv
     """
@@ -95,7 +103,18 @@ def execute(
     from napari_alnct.training.build_run import BuildRun
 
     refuse_unwritable_folder(out)
-    _refuse_mixed(preproc, data, {"--folds": folds, "--val-folds": val_folds, "--series": series, "--cubes": cubes})
+    _refuse_mixed(
+        preproc,
+        data,
+        {
+            "--folds": folds,
+            "--val-folds": val_folds,
+            "--series": series,
+            "--cubes": cubes,
+            "--hold-out": hold_out,
+            "--calibration": calibration,
+        },
+    )
     settings = _settings(config, preproc is not None, phantoms, workers)
     torch.set_num_threads(threads or torch.get_num_threads())
     place = choose_device(device).type
@@ -103,7 +122,7 @@ def execute(
         run = BuildRun(folder=out, log=display.line, device=place, on_step=display.step, is_cancelled=is_stopped)
         try:
             if preproc is None:
-                path = _build_bundled(settings, data, run)
+                path = _build_bundled(settings, data, run, (hold_out, calibration, cases))
             else:
                 sides = _sides(preproc, (folds, val_folds), (series, val_series))
                 path = _build_prepared(preproc, sides, settings, run, _further(patients, cubes, cases))
@@ -116,7 +135,10 @@ def execute(
 def _refuse_mixed(preproc: Path | None, data: Path | None, flags: Mapping[str, object]) -> None:
     if preproc is not None and data is not None:
         raise SettingsError("--preproc and --data are two kinds of build; give one (nodule cubes: --cubes)")
-    given = [name for name, value in flags.items() if value]
+    for flag in ("--hold-out", "--calibration"):
+        if flags.get(flag) and data is None:
+            raise SettingsError(f"{flag} belongs to --data; name the folder of the data pack")
+    given = [name for name, value in flags.items() if value and name not in ("--hold-out", "--calibration")]
     if preproc is None and given:
         raise SettingsError(f"{', '.join(given)} choose scans or nodules for --preproc; name a prepared data set")
     if data is not None and not (data / "training" / "scans.csv").is_file():
@@ -187,9 +209,30 @@ def _build_prepared(
     )
 
 
-def _build_bundled(settings: BuildSettings, data: Path | None, run: BuildRun) -> Path:
+def _build_bundled(
+    settings: BuildSettings,
+    data: Path | None,
+    run: BuildRun,
+    choices: tuple[str | None, Path | None, Path | None],
+) -> Path:
+    """Build from the data pack and phantoms; the choices are --hold-out, --calibration and --cases."""
     from napari_alnct.training.build import run_build
+    from napari_alnct.training.calibration import read_calibration
+    from napari_alnct.training.folds import fold_settings, pack_folds
 
+    hold_out, calibration, cases = choices
     if data is None:
         run.log("no --preproc and no --data: training on phantoms alone; the model will not know real lungs")
-    return run_build(settings, data, run)
+    elif hold_out is not None:
+        number, n_folds = _fold_of(hold_out)
+        settings = fold_settings(settings, pack_folds(data, n_folds), number)
+    known = read_calibration(calibration) if calibration else None
+    return run_build(settings, data, run, cases, known)
+
+
+def _fold_of(text: str) -> tuple[int, int]:
+    """Give number and count of ``0/3``."""
+    parts = text.split("/")
+    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
+        raise SettingsError(f"--hold-out {text} is no fold; write number/count, such as 0/3")
+    return int(parts[0]), int(parts[1])

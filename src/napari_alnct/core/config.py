@@ -53,6 +53,8 @@ def check_bounds(settings: object) -> None:
     cls = type(settings)
     for field in fields(settings):  # type: ignore[arg-type]
         limits, value = bounds(cls, field.name), getattr(settings, field.name)
+        if isinstance(value, str) and ("min" in limits or "max" in limits):  # YAML reads 5e-4 as text
+            raise SettingsError(f"{field.name} is the text {value!r:.40}; write a number, such as 0.0005")
         if not limits or value is None or isinstance(value, (str, bool)):
             continue
         for number in value if isinstance(value, tuple) else (value,):

@@ -62,7 +62,13 @@ def build_model(settings: BuildSettings, pack: Path | None, folder: Path, log: L
     return run_build(settings, pack, BuildRun(folder=folder, log=log, device=device))
 
 
-def run_build(settings: BuildSettings, pack: Path | None, run: BuildRun) -> Path:
+def run_build(
+    settings: BuildSettings,
+    pack: Path | None,
+    run: BuildRun,
+    cases: Path | None = None,
+    calibration: Calibration | None = None,
+) -> Path:
     """Build the bundled model; as `build_model`, with a build at work.
 
     Parameters
@@ -73,17 +79,36 @@ def run_build(settings: BuildSettings, pack: Path | None, run: BuildRun) -> Path
         Data pack; None: phantoms alone.
     run : BuildRun
         Where to write and whom to tell.
+    cases : Path, optional
+        Where unpacked scans are kept; builds of several folds may share it, one after the other.
+        Default: ``<folder>/cases``.
+    calibration : Calibration, optional
+        What scores mean, from elsewhere, for a model that holds nothing out; default: from the held-out scans.
 
     Returns
     -------
     Path
         ``<folder>/<name>.safetensors``.
+
+    Raises
+    ------
+    SettingsError
+        If nothing is held out and no calibration is given, or the folder holds another build.
     """
+    holds_out = settings.n_phantoms_held_out or (pack is not None and settings.held_out_cases)
+    if calibration is None and not holds_out:
+        raise SettingsError(
+            f"{settings.name} holds nothing out, so nothing would tell what its scores mean; name the result of "
+            "its folds with --calibration, or hold out scans or phantoms"
+        )
     hold_recipe(run.folder, settings, {"has_data_pack": pack is not None})
-    return build_from_materials(gather(settings, pack, run.log, run.folder / "cases"), settings, run)
+    materials = gather(settings, pack, run.log, cases or run.folder / "cases")
+    return build_from_materials(materials, settings, run, calibration)
 
 
-def build_from_materials(materials: Materials, settings: BuildSettings, run: BuildRun) -> Path:
+def build_from_materials(
+    materials: Materials, settings: BuildSettings, run: BuildRun, calibration: Calibration | None = None
+) -> Path:
     """Build a model from cases and donors that are at hand, continuing where an earlier build stopped.
 
     Parameters
@@ -94,6 +119,8 @@ def build_from_materials(materials: Materials, settings: BuildSettings, run: Bui
         The recipe.
     run : BuildRun
         Where to write and whom to tell.
+    calibration : Calibration, optional
+        What scores mean; default: from the held-out scans.
 
     Returns
     -------
@@ -111,13 +138,15 @@ def build_from_materials(materials: Materials, settings: BuildSettings, run: Bui
     first = run.runner(detector)
     pool = collect_pool(first, materials, settings, run)
     classifier = train_second_look(pool, detector, settings, run)
-    calibration = calibrate(score_held_out(first, run.runner(classifier), materials, settings, run.log))
+    if calibration is None:
+        calibration = calibrate(score_held_out(first, run.runner(classifier), materials, settings, run.log))
     facts = _record(settings, materials, run) | pool_facts(pool) | {"held_out_results": calibration.results}
     path = run.folder / f"{settings.name}.safetensors"
     sha256 = write_checkpoint(path, _recipe(settings, materials, calibration, facts), detector, classifier)
     run.log(f"wrote {path.name}, SHA-256 {sha256}")
     for name, result in calibration.results.items():
-        run.log(f"{name}: {_result_line(result)}")
+        if "sensitivity" in result:
+            run.log(f"{name}: {_result_line(result)}")
     return path
 
 

@@ -7,29 +7,32 @@ which 1/8 to 8 false marks per scan are to be expected.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from napari_alnct.core.detector import second_look_logits
-from napari_alnct.core.errors import ModelError
+from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.inference import Runner
 from napari_alnct.evaluation.froc import FP_RATES, FrocCurve, froc_curve
 from napari_alnct.evaluation.matching import ScanMatch
+from napari_alnct.io.atomic_file import replacing_text
 from napari_alnct.training.build_run import Log
 from napari_alnct.training.cases import TrainingCase
 from napari_alnct.training.detector_validation import judge_matches
+from napari_alnct.training.joint_score import fit_joint_score
 from napari_alnct.training.marks import CaseMarks, find_marks, judge, with_donors
 from napari_alnct.training.materials import Materials
 from napari_alnct.training.settings import BuildSettings
 
 N_DONORS = 10  # held-out donors per real scan and turn: the density is a test bed's, not a patient's
 N_TURNS = 6
-REGULARISATION = 1.0
+POINT_TABLES = ("operating_points", "first_stage_points")
 FloatArray = NDArray[np.float64]
 
 
@@ -113,17 +116,12 @@ def calibrate(scored: Sequence[ScoredMarks]) -> Calibration:
     """
     labels = np.concatenate([s.marks.labels for s in scored])
     first, second = np.concatenate([s.first for s in scored]), np.concatenate([s.second for s in scored])
-    known = labels >= 0
-    if len(np.unique(labels[known])) < 2:
-        what = "hit no held-out nodule" if not (labels == 1).any() else "made no error"
-        raise ModelError(f"the first stage {what} among {known.sum()} marks; train longer or hold out more scans")
-    both = np.stack([first, second], axis=1)
-    joint = _logistic(both[known], labels[known])
-    alone = _logistic(first[known, None], labels[known])
-    combine = (float(joint[0]), float(joint[1]), float(joint[2]))
-    scores = [_sigmoid(combine[0] * s.first + combine[1] * s.second + combine[2]) for s in scored]
+    n_nodules = float(np.mean([len(s.marks.case.diameters_mm) for s in scored]))
+    joint = fit_joint_score(first, second, labels, nodules_per_scan=n_nodules)
+    alone = fit_joint_score(first, None, labels, nodules_per_scan=n_nodules)
+    scores = [joint.scores(s.first, s.second) for s in scored]
     curve = _curve(scored, scores)
-    first_curve = _curve(scored, [_sigmoid(alone[0] * s.first + alone[1]) for s in scored])
+    first_curve = _curve(scored, [alone.scores(s.first, s.second) for s in scored])
     results = {"all": summary(curve)}
     if len({s.marks.case.name for s in scored}) == len(scored):  # turns of one scan are no further scans
         judged = [_judged(s, value) for s, value in zip(scored, scores, strict=True)]
@@ -135,16 +133,27 @@ def calibrate(scored: Sequence[ScoredMarks]) -> Calibration:
         if part:
             results[name] = summary(_curve([scored[i] for i in part], [scores[i] for i in part]))
     return Calibration(
-        combine=combine,
-        first_stage_scale=(float(alone[0]), float(alone[1])),
-        operating_points=_points(curve),
-        first_stage_points=_points(first_curve),
+        combine=(joint.detector, joint.classifier, joint.constant),
+        first_stage_scale=(alone.detector, alone.constant),
+        operating_points=points(curve),
+        first_stage_points=points(first_curve),
         results=results,
     )
 
 
-def _points(curve: FrocCurve) -> dict[str, float]:
-    """Give the thresholds at the seven official rates."""
+def points(curve: FrocCurve) -> dict[str, float]:
+    """Give the thresholds at the seven official rates, as a model file stores them.
+
+    Parameters
+    ----------
+    curve : FrocCurve
+        Of held-out scans.
+
+    Returns
+    -------
+    dict of str to float
+        False marks per scan, as text, to the lowest score shown.
+    """
     return {f"{rate:g}": float(np.clip(curve.threshold_at(rate), 0.0, 1.0)) for rate in FP_RATES}
 
 
@@ -170,11 +179,50 @@ def _nodules(case: TrainingCase) -> tuple[FloatArray, FloatArray]:
     return case.geometry.index_to_world(case.centres_zyx_vox), case.diameters_mm
 
 
-def _logistic(features: FloatArray, labels: NDArray[np.int8]) -> FloatArray:
-    """Give weights and constant of a logistic regression that must not turn a stage upside down."""
-    model = LogisticRegression(C=REGULARISATION, max_iter=1000).fit(features, labels)
-    return np.concatenate([np.maximum(model.coef_[0], 0.0), model.intercept_])
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Write a calibration for a model that holds nothing out, and the figures that it comes from.
+
+    Parameters
+    ----------
+    path : Path
+        JSON file.
+    calibration : Calibration
+        From folds.
+    """
+    with replacing_text(path) as stream:
+        stream.write(json.dumps(asdict(calibration), indent=1) + "\n")
 
 
-def _sigmoid(logit: FloatArray) -> FloatArray:
-    return 1 / (1 + np.exp(-logit))
+def read_calibration(path: Path) -> Calibration:
+    """Give a calibration that was written.
+
+    Parameters
+    ----------
+    path : Path
+        JSON file of `write_calibration`.
+
+    Returns
+    -------
+    Calibration
+
+    Raises
+    ------
+    SettingsError
+        If the file is none.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        a, b, c = (float(v) for v in values["combine"])
+        a1, c1 = (float(v) for v in values["first_stage_scale"])
+        tables = [{str(k): float(v) for k, v in values[name].items()} for name in POINT_TABLES]
+        return Calibration(
+            combine=(a, b, c),
+            first_stage_scale=(a1, c1),
+            operating_points=tables[0],
+            first_stage_points=tables[1],
+            results=dict(values["results"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise SettingsError(
+            f"{path.name}: no calibration ({fault}); name the JSON file that benchmarks/model_folds.py has written"
+        ) from fault

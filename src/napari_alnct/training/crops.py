@@ -20,9 +20,10 @@ from napari_alnct.core.network import OUTPUT_STRIDE
 from napari_alnct.core.targets import CellTargets, assign_cells
 from napari_alnct.training.case_library import overview_of
 from napari_alnct.training.cases import SPOT_SORTS, TrainingCase
+from napari_alnct.training.frames import PatchFrame, warped_frame
 from napari_alnct.training.imitations import imitate
 from napari_alnct.training.insertion import Donor
-from napari_alnct.training.placement import cut, place_donors
+from napari_alnct.training.placement import place_donors
 
 OUTSIDE_MARGIN_MM = 4.0  # around nodules whose centre lies just outside the patch
 MOST_PADDING_VOX = 12  # a patch may reach outside the scan by this much
@@ -44,6 +45,8 @@ class CropSettings:
     """Share of patches that get plain lung pasted the same way."""
     is_varied: bool = True
     """Vary rims, densities and blending of donors; off: every donor as it was cut."""
+    warp_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.4
+    """Share of patches whose host is turned by up to 15 degrees and scaled by 0.85 to 1.2."""
     imitation_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.3
     """Share of patches of real scans into which a finding that is no nodule is painted."""
     synthetic_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.3
@@ -116,23 +119,24 @@ def draw_patch(
     """
     rng = np.random.default_rng((seed, number))
     case, focus = _choose_focus(cases, settings, mined, rng)
-    start = _choose_start(case, focus, settings, rng)
-    hu = cut(case.hu, start, settings.edge_vox, settings.low_hu)
+    frame = _choose_frame(case, focus, settings, seed, number, rng)
+    hu = frame.cut(case.hu, settings.low_hu)
     np.clip(hu, settings.low_hu, settings.high_hu, out=hu)
-    centres, diameters = case.centres_zyx_vox - start, case.diameters_mm
-    ignored, radii = case.ignored_zyx_vox - start, case.ignored_radii_mm
+    if frame.turn is not None and settings.round_hu > 0:  # as host and donors are where nothing is interpolated
+        hu = np.rint(hu / settings.round_hu) * np.float32(settings.round_hu)
+    centres, diameters = frame.to_patch(case.centres_zyx_vox), case.diameters_mm * frame.scale
+    ignored, radii = frame.to_patch(case.ignored_zyx_vox), case.ignored_radii_mm * frame.scale
     if donors and not case.is_synthetic:
         taken = (np.vstack([centres, ignored]), np.concatenate([diameters / 2, radii]))
         n_donors = int(rng.integers(1, settings.most_insertions + 1)) if rng.random() < settings.insertion_share else 0
         n_controls = int(rng.integers(1, 4)) if rng.random() < settings.control_share else 0
         more = place_donors(
-            hu, case, start, donors, taken, n_donors, n_controls, settings.round_hu, rng, is_varied=settings.is_varied
+            hu, case, frame, donors, taken, n_donors, n_controls, settings.round_hu, rng, is_varied=settings.is_varied
         )
-        centres, diameters = np.vstack([centres, more[0]]), np.concatenate([diameters, more[1]])
+        centres, diameters = np.vstack([centres, more.centres_zyx_vox]), np.concatenate([diameters, more.diameters_mm])
     painter = np.random.default_rng((seed, number, 3))
     if not case.is_synthetic and painter.random() < settings.imitation_share:
-        lungs = case.lungs_in(start, settings.edge_vox)
-        hu, _ = imitate(hu, lungs, centres, diameters / 2, painter)
+        hu, _ = imitate(hu, frame.lungs(case), centres, diameters / 2, painter)
     inside = np.all((centres >= 0) & (centres <= settings.edge_vox - 1), axis=1)
     targets = assign_cells(
         (settings.edge_vox // OUTPUT_STRIDE,) * 3,
@@ -174,14 +178,23 @@ def _focus_in(case: TrainingCase, settings: CropSettings, rng: np.random.Generat
     return spots[rng.integers(len(spots))].astype(float)
 
 
-def _choose_start(
-    case: TrainingCase, focus: NDArray[np.float64], settings: CropSettings, rng: np.random.Generator
-) -> NDArray[np.int_]:
-    """Give the first voxel of a patch that holds the focus, which is not always in its middle."""
+def _choose_frame(
+    case: TrainingCase,
+    focus: NDArray[np.float64],
+    settings: CropSettings,
+    seed: int,
+    number: int,
+    rng: np.random.Generator,
+) -> PatchFrame:
+    """Give where the patch lies: it holds the focus, which is not always in its middle."""
     jitter = rng.uniform(-0.4, 0.4, 3) * settings.edge_vox
     start = np.rint(focus + jitter - settings.edge_vox / 2).astype(int)
     last = np.maximum(np.array(case.hu.shape) - settings.edge_vox, 0)
-    return np.clip(start, -MOST_PADDING_VOX, last + MOST_PADDING_VOX)
+    start = np.clip(start, -MOST_PADDING_VOX, last + MOST_PADDING_VOX)
+    turner = np.random.default_rng((seed, number, 4))
+    if turner.random() < settings.warp_share:
+        return warped_frame(start, settings.edge_vox, turner)
+    return PatchFrame(start, settings.edge_vox)
 
 
 def degrade(hu: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

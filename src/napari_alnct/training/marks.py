@@ -20,8 +20,9 @@ from napari_alnct.core.inference import Runner
 from napari_alnct.core.lung_mask import LungMask
 from napari_alnct.evaluation.matching import ScanMatch, cap_marks, match_scan
 from napari_alnct.training.cases import EXCLUDED_MARGIN_MM, TrainingCase
+from napari_alnct.training.frames import PatchFrame
 from napari_alnct.training.insertion import Donor
-from napari_alnct.training.placement import place_donors
+from napari_alnct.training.placement import Placed, place_donors
 
 FloatArray = NDArray[np.float64]
 
@@ -49,7 +50,7 @@ class CaseMarks:
 
 
 def with_donors(case: TrainingCase, donors: Sequence[Donor], n_donors: int, round_hu: float, seed: int) -> TrainingCase:
-    """Give the case with donors and half as many plain-lung controls put into it.
+    """Give the case with donors and half as many plain-lung controls put into it; as `insert_donors`.
 
     Parameters
     ----------
@@ -67,24 +68,43 @@ def with_donors(case: TrainingCase, donors: Sequence[Donor], n_donors: int, roun
     Returns
     -------
     TrainingCase
-        Its nodules are those of the case and the inserted ones.
+        Its nodules are those of the case, then the inserted ones.
+    """
+    return insert_donors(case, donors, n_donors, round_hu, seed)[0]
+
+
+def insert_donors(
+    case: TrainingCase, donors: Sequence[Donor], n_donors: int, round_hu: float, seed: int
+) -> tuple[TrainingCase, Placed]:
+    """Give the case with donors and half as many plain-lung controls put into it, and what was inserted.
+
+    Parameters
+    ----------
+    case, donors, n_donors, round_hu, seed
+        As in `with_donors`.
+
+    Returns
+    -------
+    tuple of (TrainingCase, Placed)
+        The nodules of the case are its own, then the inserted ones.
     """
     if not donors or n_donors < 1:
-        return case
+        return case, Placed(np.zeros((0, 3)), np.zeros(0), (), (), ())
     rng = np.random.default_rng((seed, 1234))
     hu = case.hu.astype(np.float32)
     taken = (
         np.vstack([case.centres_zyx_vox, case.ignored_zyx_vox]),
         np.concatenate([case.diameters_mm / 2, case.ignored_radii_mm]),
     )
-    start = np.zeros(3, int)
-    centres, diameters = place_donors(hu, case, start, donors, taken, n_donors, n_donors // 2, round_hu, rng)
-    return replace(
+    frame = PatchFrame(np.zeros(3, int), max(hu.shape))
+    placed = place_donors(hu, case, frame, donors, taken, n_donors, n_donors // 2, round_hu, rng)
+    host = replace(
         case,
         hu=np.rint(hu).astype(np.int16),
-        centres_zyx_vox=np.vstack([case.centres_zyx_vox, centres]),
-        diameters_mm=np.concatenate([case.diameters_mm, diameters]),
+        centres_zyx_vox=np.vstack([case.centres_zyx_vox, placed.centres_zyx_vox]),
+        diameters_mm=np.concatenate([case.diameters_mm, placed.diameters_mm]),
     )
+    return host, placed
 
 
 def find_marks(runner: Runner, case: TrainingCase, prepare: PrepareSettings) -> CaseMarks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from napari_alnct import __version__
+from napari_alnct.core.checkpoint import file_sha256
 from napari_alnct.core.config import PrepareSettings
+from napari_alnct.core.errors import SettingsError
 from napari_alnct.data.phantom import PhantomSettings, make_phantom
 from napari_alnct.io.identifiers import short_hash
 from napari_alnct.training.build_run import Log
@@ -20,7 +22,15 @@ from napari_alnct.training.case_library import CaseLibrary, is_stored, write_cas
 from napari_alnct.training.cases import TrainingCase
 from napari_alnct.training.insertion import Donor
 from napari_alnct.training.settings import BuildSettings
-from napari_alnct.training.sources import cube_names, load_pack_cases, load_pack_donors, pack_case_names, phantom_case
+from napari_alnct.training.sources import (
+    CUBES,
+    cube_names,
+    load_pack_cases,
+    load_pack_donors,
+    pack_case_names,
+    pack_series,
+    phantom_case,
+)
 
 FIELD_MM = (310.0, 340.0, 340.0)  # of the phantoms, z, y, x
 
@@ -75,12 +85,26 @@ def gather(settings: BuildSettings, pack: Path | None, log: Log, folder: Path | 
     for number in range(settings.n_phantoms + settings.n_phantoms_held_out):
         log(f"phantom {number + 1} of {settings.n_phantoms + settings.n_phantoms_held_out}")
         (cases if number < settings.n_phantoms else held).add_phantom(settings.phantom_seed + number, prepare)
-    facts = {
+    facts: dict[str, Any] = {
         "cases": list(cases.names),
         "held_out_cases": list(held.names),
         "held_out_donors": [donor.name for donor in held_donors],
     }
+    if pack is not None:
+        facts |= _pack_facts(pack, held_names)
     return Materials(cases.cases(), tuple(donors), held.cases(), tuple(held_donors), prepare, facts)
+
+
+def _pack_facts(pack: Path, held_names: Collection[str]) -> dict[str, Any]:
+    """Give what the model file says of the pack: its scans as short hashes, its cubes by their file's hash."""
+    series = pack_series(pack)
+    sides = [[name for name in pack_case_names(pack) if (name in held_names) == held] for held in (False, True)]
+    train, held = (sorted(short_hash(series[name]) for name in names) for names in sides)
+    return {
+        "train_series": train,
+        "val_series": held,
+        "cubes": {"file": CUBES.name, "sha256": file_sha256(pack / CUBES)},
+    }
 
 
 class CaseShelf:
@@ -153,7 +177,12 @@ def _content_hash(case: TrainingCase) -> str:
 
 
 def choose_held_cubes(names: list[str], settings: BuildSettings) -> set[str]:
-    """Give the names of the cubes that are held out; the choice follows from the first stage's seed."""
+    """Give the names of the cubes that are held out: those named, else a share chosen by the first stage's seed."""
+    if settings.held_out_cubes:
+        unknown = set(settings.held_out_cubes) - set(names)
+        if unknown:
+            raise SettingsError(f"the data pack has no cube {min(unknown)}; see the names in {CUBES.name}")
+        return set(settings.held_out_cubes)
     rng = np.random.default_rng(settings.first_stage.seed)
     count = round(settings.held_out_cube_share * len(names))
     return {names[i] for i in rng.choice(len(names), count, replace=False)}

@@ -8,11 +8,13 @@ seam carries no information.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_alnct.training.cases import SPOT_SORTS, TrainingCase
+from napari_alnct.training.frames import PatchFrame, cut
 from napari_alnct.training.insertion import Donor, blend, draw_donor, transform_donor, vary
 
 CLEARANCE_MM = 4.0  # between the rims of an inserted and any other finding
@@ -22,10 +24,25 @@ EDGE_VOX = 3  # centres stay this far inside the array
 FloatArray = NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """Donors that found a place, one entry each.
+
+    ``centres_zyx_vox`` (K, 3), voxels of the host; ``diameters_mm`` (K,); ``sorts``: where they sit
+    (`SPOT_SORTS`); ``names`` of the donors; ``scales``: new size over old size.
+    """
+
+    centres_zyx_vox: FloatArray
+    diameters_mm: FloatArray
+    sorts: tuple[str, ...]
+    names: tuple[str, ...]
+    scales: tuple[float, ...]
+
+
 def place_donors(
     hu: NDArray[np.float32],
     case: TrainingCase,
-    start: NDArray[np.int_],
+    frame: PatchFrame,
     donors: Sequence[Donor],
     taken: tuple[FloatArray, FloatArray],
     n_donors: int,
@@ -34,8 +51,8 @@ def place_donors(
     rng: np.random.Generator,
     *,
     is_varied: bool = False,
-) -> tuple[FloatArray, FloatArray]:
-    """Blend donors and plain-lung controls into a host; give the centres and diameters of the donors.
+) -> Placed:
+    """Blend donors and plain-lung controls into a host.
 
     Parameters
     ----------
@@ -43,8 +60,8 @@ def place_donors(
         The host, or a patch of it; changed in place.
     case : TrainingCase
         Where the host comes from; lends its spots and its plain lung.
-    start : ndarray of int, shape (3,)
-        Voxel of the case at which `hu` begins.
+    frame : PatchFrame
+        Where `hu` lies in the case.
     donors : sequence of Donor
         Nodules to choose from.
     taken : tuple of ndarray, shapes (N, 3) and (N,)
@@ -60,31 +77,31 @@ def place_donors(
 
     Returns
     -------
-    tuple of ndarray, shapes (K, 3) and (K,)
-        Centres in voxels of `hu`, diameters in mm.
+    Placed
+        The donors; controls are no nodules.
     """
     places, radii = [tuple(p) for p in taken[0]], list(taken[1])
-    centres: list[NDArray[np.int_]] = []
-    diameters: list[float] = []
+    placed: list[tuple[NDArray[np.int_], float, str, str, float]] = []
     for k in range(n_donors + n_controls):
-        donor = transform_donor(*draw_donor(donors, rng), rng)
+        original, scale = draw_donor(donors, rng)
+        donor = transform_donor(original, scale, rng)
         is_control = k >= n_donors
         if is_control:
             if not len(case.spots["aerated"]):
                 continue
             donor = _as_control(donor, case, rng)
         donor, way = vary(donor, rng) if is_varied else (donor, "mixed")
-        centre = _free_spot(case, start, donor.diameter_mm / 2, places, radii, hu.shape, rng)
+        centre, sort = _free_spot(case, frame, donor.diameter_mm / 2, places, radii, hu.shape, rng)
         if centre is None or donor.outline.max() < 0.5:
             continue
         donor = _rounded(donor, round_hu)
         blend(hu, donor, centre, way)
         if not is_control:
-            centres.append(centre)
-            diameters.append(donor.diameter_mm)
+            placed.append((centre, donor.diameter_mm, sort, original.name, scale))
             places.append(tuple(centre.astype(float)))
             radii.append(donor.diameter_mm / 2)
-    return np.array(centres, float).reshape(-1, 3), np.array(diameters, float)
+    centres, diameters, sorts, names, scales = zip(*placed, strict=True) if placed else ((), (), (), (), ())
+    return Placed(np.array(centres, float).reshape(-1, 3), np.array(diameters, float), sorts, names, scales)
 
 
 def _as_control(donor: Donor, case: TrainingCase, rng: np.random.Generator) -> Donor:
@@ -105,16 +122,16 @@ def _rounded(donor: Donor, step_hu: float) -> Donor:
 
 def _free_spot(
     case: TrainingCase,
-    start: NDArray[np.int_],
+    frame: PatchFrame,
     radius_mm: float,
     places: list[tuple[float, ...]],
     radii: list[float],
     shape: tuple[int, ...],
     rng: np.random.Generator,
-) -> NDArray[np.int_] | None:
-    """Give a plausible voxel of the patch that is clear of every other finding, or None."""
-    sort = rng.choice(SPOT_SORTS, p=SPOT_SHARES)
-    spots = case.spots[sort] - start
+) -> tuple[NDArray[np.int_] | None, str]:
+    """Give a plausible voxel of the patch that is clear of every other finding, or None; and its sort."""
+    sort = str(rng.choice(SPOT_SORTS, p=SPOT_SHARES))
+    spots = np.rint(frame.to_patch(case.spots[sort])).astype(int)
     spots = spots[np.all((spots >= EDGE_VOX) & (spots < np.array(shape) - EDGE_VOX), axis=1)]
     taken, reach = np.array(places, float).reshape(-1, 3), np.array(radii, float)
     for _ in range(N_TRIES if len(spots) else 0):
@@ -123,37 +140,10 @@ def _free_spot(
             spot = spot + np.rint(_direction(rng) * radius_mm * 0.8).astype(int)
         gap = np.linalg.norm(taken - spot, axis=1) - reach - radius_mm
         if (gap > CLEARANCE_MM).all() and np.all((spot >= 0) & (spot < shape)):
-            return spot
-    return None
+            return spot, sort
+    return None, sort
 
 
 def _direction(rng: np.random.Generator) -> FloatArray:
     step = rng.standard_normal(3)
     return step / np.linalg.norm(step)
-
-
-def cut(
-    hu: NDArray[np.int16] | NDArray[np.bool_], start: NDArray[np.int_], edge: int, fill: float
-) -> NDArray[np.float32]:
-    """Give a cube of a scan, padded where it reaches outside.
-
-    Parameters
-    ----------
-    hu : ndarray of int16 or bool, shape (z, y, x)
-        Scan, or its lung mask.
-    start : ndarray of int, shape (3,)
-        First voxel of the cube; may lie outside.
-    edge : int
-        Voxels along each axis.
-    fill : float
-        Value outside.
-
-    Returns
-    -------
-    ndarray of float32, shape (edge, edge, edge)
-    """
-    out = np.full((edge,) * 3, fill, np.float32)
-    source = tuple(slice(max(0, a), max(0, min(n, a + edge))) for a, n in zip(start, hu.shape, strict=True))
-    target = tuple(slice(s.start - a, s.stop - a) for s, a in zip(source, start, strict=True))
-    out[target] = hu[source]
-    return out

@@ -12,10 +12,15 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
+
 from napari_alnct.core.config import ClassifierNetSettings, DetectorNetSettings, check_bounds, from_json, to_json
 from napari_alnct.core.errors import SettingsError
 from napari_alnct.training.crops import CropSettings
 from napari_alnct.training.loop import TrainSettings
+
+RECIPES = Path(__file__).resolve().parent / "recipes"
+BASED_ON = "based_on"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +38,9 @@ class BuildSettings:
     held_out_cases: tuple[str, ...] = ("LIDC-IDRI-0028", "LIDC-IDRI-0293")
     """Real scans never trained on: thresholds and calibration come from them."""
     held_out_cube_share: Annotated[float, {"min": 0.0, "max": 0.9}] = 0.2
-    """Share of the nodule cubes never trained on."""
+    """Share of the nodule cubes never trained on, where they are not named."""
+    held_out_cubes: tuple[str, ...] = ()
+    """Names of the nodule cubes never trained on; none: a share, chosen by the seed."""
     n_mining_rounds: Annotated[int, {"min": 1, "max": 20}] = 3
     """Times that new donors are put into every training scan to collect marks for the second look."""
     pool_donors_per_scan: Annotated[int, {"min": 0, "max": 200}] = 24
@@ -83,12 +90,13 @@ PREPARED = BuildSettings(
 
 
 def read_build_settings(path: Path, base: BuildSettings | None = None) -> BuildSettings:
-    """Give the recipe in a JSON file.
+    """Give the recipe in a file.
 
     Parameters
     ----------
     path : Path
-        Names of settings and values.
+        JSON or YAML: names of settings and values; ``based_on`` names another recipe, a file beside this one
+        or one of the package. Where there is no such file, a recipe of the package: `recipe_names`.
     base : BuildSettings, optional
         Where left-out settings come from, also those inside a part; default: the bundled model's recipe.
 
@@ -99,14 +107,52 @@ def read_build_settings(path: Path, base: BuildSettings | None = None) -> BuildS
     Raises
     ------
     SettingsError
-        If the file is not JSON or names an unknown setting.
+        If the file cannot be read, names an unknown setting, or is based on itself.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise SettingsError(f"{path.name}: not a readable JSON file ({fault}); see --help for an example") from fault
-    settings: BuildSettings = _with_values(base or BuildSettings(), values, path.name)
+    settings: BuildSettings = base or BuildSettings()
+    for name, values in reversed(_chain(path)):
+        settings = _with_values(settings, values, name)
     return settings
+
+
+def recipe_names() -> list[str]:
+    """Give the names of the recipes in the package, for ``--config``."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def _chain(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Give name and values of a recipe file and of those it is based on, the nearest first."""
+    chain: list[tuple[str, dict[str, Any]]] = []
+    folder, seen = Path(), set[Path]()
+    while True:
+        found = _find_recipe(path, folder)
+        if found in seen:
+            raise SettingsError(f"{found.name} is based on itself; name another recipe in based_on")
+        seen.add(found)
+        values = _read_values(found)
+        chain.append((found.name, {k: v for k, v in values.items() if k != BASED_ON}))
+        if BASED_ON not in values:
+            return chain
+        path, folder = Path(str(values[BASED_ON])), found.parent
+
+
+def _find_recipe(path: Path, folder: Path) -> Path:
+    for candidate in (folder / path, RECIPES / f"{path}.yaml"):
+        if candidate.is_file():
+            return candidate.resolve()
+    raise SettingsError(f"{path}: no such file; the recipes of the package are {', '.join(recipe_names())}")
+
+
+def _read_values(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as fault:
+        reason = " ".join(str(fault).split())
+        raise SettingsError(f"{path.name}: not a readable recipe ({reason}); see --help for an example") from fault
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path.name}: found {values!r:.40} for BuildSettings; write names and values")
+    return values
 
 
 def _with_values(settings: Any, values: Any, file: str) -> Any:

@@ -45,6 +45,23 @@ def pack_case_names(pack: Path) -> list[str]:
     return [name for name in names if name not in UNLABELLED]
 
 
+def pack_series(pack: Path) -> dict[str, str]:
+    """Give the series UID of every volume of the data pack.
+
+    Parameters
+    ----------
+    pack : Path
+        Folder of the data pack.
+
+    Returns
+    -------
+    dict of str to str
+        Case name to series UID; the case name again where the pack gives none.
+    """
+    with (pack / "training" / "scans.csv").open(newline="") as stream:
+        return {row["case"]: row["seriesuid"] or row["case"] for row in csv.DictReader(stream)}
+
+
 def load_pack_cases(pack: Path, *, leave_out: Collection[str] = ()) -> Iterator[TrainingCase]:
     """Give the annotated volumes of the data pack as training cases.
 
