@@ -6,7 +6,7 @@ PY := .venv/bin/python
 BIN := .venv/bin
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench model screenshots wheel-check pins clean
+.PHONY: help setup demo test check format bench model model-folds model-ablation screenshots wheel-check pins clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -46,8 +46,20 @@ bench: .venv/.stamp-dev ## Measure speed, memory and what the bundled model find
 	$(PY) benchmarks/patch_storage.py
 	$(PY) benchmarks/data_loading.py
 
-model: .venv/.stamp-dev ## Train the default model again (hours); make model DATA=folder adds real scans
-	$(BIN)/napari-alnct-train train-detector --out runs/default $${DATA:+--data "$$DATA"}
+model: .venv/.stamp-dev ## Train the bundled model again (hours); make model DATA=folder takes real scans too
+	$(BIN)/napari-alnct-train train-detector --out runs/bundled $(if $(DATA),--config bundled --data "$(DATA)" \
+	  --calibration benchmarks/results/model_calibration.json,--config phantoms)
+
+model-folds: .venv/.stamp-dev ## Train and judge the leave-scans-out folds of the data pack: make model-folds DATA=folder
+	@test -n "$(DATA)" || { echo "make model-folds needs the data pack: make model-folds DATA=folder (docs/model-data.md)"; exit 2; }
+	for fold in 0 1 2; do $(BIN)/napari-alnct-train train-detector --out runs/folds/fold_$$fold --cases runs/folds/cases \
+	  --data "$(DATA)" --config folds --hold-out $$fold/3 || exit; done
+	$(PY) benchmarks/model_folds.py --data "$(DATA)"
+	$(PY) benchmarks/model_pictures.py --data "$(DATA)"
+
+model-ablation: .venv/.stamp-dev ## What each ingredient buys, one fold, small budget: make model-ablation DATA=folder
+	@test -n "$(DATA)" || { echo "make model-ablation needs the data pack: make model-ablation DATA=folder"; exit 2; }
+	$(PY) benchmarks/model_ablation.py --data "$(DATA)"
 
 screenshots: .venv/.stamp-dev ## Take the pictures of docs/images again
 	$(PY) scripts/with_display.py $(PY) docs/make_screenshots.py

@@ -33,6 +33,36 @@ def test_blocks_give_the_map_of_the_whole(runner: Runner) -> None:
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("passes", "axis"), [(1, 2), (2, 1), (3, 0)])
+def test_mirrored_passes_do_not_care_which_way_the_scan_lies(runner: Runner, passes: int, axis: int) -> None:
+    """Mean of both ways: a scan and its mirror image agree in logits, sizes, and offsets with their sign."""
+    hu, shares = scan((32, 48, 64)), list[float]()
+    hu[8:16, 8:16, 8:16] = 300
+
+    def both_ways(voxels: np.ndarray) -> torch.Tensor:
+        """Give the mean over this one axis alone."""
+        most = {"most_voxels": 10**9}
+        with_axis = score_map(runner, voxels, PREPARE, mirrored_passes=passes, step=shares.append, **most)
+        without = score_map(runner, voxels, PREPARE, mirrored_passes=passes - 1, **most)
+        one_way = score_map(runner, voxels, PREPARE, **most)
+        return (with_axis * (passes + 1) - without * passes + one_way) / 2
+
+    there, back = both_ways(hu), both_ways(np.ascontiguousarray(np.flip(hu, axis))).flip(axis + 1)
+    back[1 + axis] *= -1
+    torch.testing.assert_close(back, there, rtol=1e-4, atol=1e-4)
+    one_way = score_map(runner, np.ascontiguousarray(np.flip(hu, axis)), PREPARE, most_voxels=10**9).flip(axis + 1)
+    assert not torch.allclose(one_way[0], there[0], atol=1e-3)
+    assert shares == sorted(shares[: len(shares) // 2]) + sorted(shares[len(shares) // 2 :])
+    assert 0 <= min(shares) <= max(shares) < 1
+
+
+def test_mirrored_passes_of_an_odd_scan_lie_on_the_same_cells(runner: Runner) -> None:
+    """A ball that is not in the middle of a scan of odd size is where it was."""
+    hu = np.full((37, 41, 53), -900, np.int16)
+    whole = score_map(runner, hu, PREPARE, most_voxels=10**9, mirrored_passes=3)
+    assert whole.shape == score_map(runner, hu, PREPARE, most_voxels=10**9).shape
+
+
 def cpu_memory_fault() -> RuntimeError:
     """Give the error that torch itself raises on this system when the CPU's memory is short."""
     with pytest.raises(RuntimeError) as caught:

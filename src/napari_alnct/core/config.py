@@ -126,6 +126,8 @@ class DetectionSettings:
     """Lowest score shown; none: the model's point of about one false mark per scan."""
     second_look: Annotated[bool, {"label": "Second look"}] = True
     """Let the 64-voxel classifier score each candidate again."""
+    mirrored_passes: Annotated[int, {"min": 0, "max": 3, "label": "Mirrored passes"}] = 0
+    """Search the scan again, mirrored along x, then y, then z, and take the mean; each pass costs as much again."""
     lung_margin_mm: Annotated[float, {"min": 0.0, "max": 60.0, "label": "Lung margin (mm)"}] = 15.0
     """Candidates farther than this from the lungs are dropped."""
     max_candidates: Annotated[int, {"min": 1, "max": 100, "label": "Most candidates"}] = 100

@@ -46,7 +46,13 @@ class Peaks:
 
 
 def score_map(
-    runner: Runner, hu: NDArray[np.int16], prepare: PrepareSettings, *, most_voxels: int, step: Step | None = None
+    runner: Runner,
+    hu: NDArray[np.int16],
+    prepare: PrepareSettings,
+    *,
+    most_voxels: int,
+    mirrored_passes: int = 0,
+    step: Step | None = None,
 ) -> Tensor:
     """Give the five numbers of every cell of a prepared scan.
 
@@ -60,6 +66,8 @@ def score_map(
         Its window is the network's.
     most_voxels : int
         Larger scans run in blocks.
+    mirrored_passes : int
+        0 to 3: how often the scan is searched again, mirrored along x, y, z in turn; the result is the mean.
     step : callable, optional
         Called with the share done, 0 to 1, before every network stage; may raise to stop.
 
@@ -73,9 +81,40 @@ def score_map(
     RuntimeError, MemoryError
         If even small blocks do not fit (`is_out_of_memory`), or the device fails.
     """
+    if not mirrored_passes:
+        return _one_pass(runner, hu, prepare, most_voxels, step)
+    multiple = _detector_settings(runner).stride
+    shape = padded_shape((hu.shape[0], hu.shape[1], hu.shape[2]), multiple)
+    ends = [(0, n - m) for n, m in zip(shape, hu.shape, strict=True)]
+    whole = np.pad(hu, ends, constant_values=round(prepare.low_hu))  # so that cells of both ways coincide
+    n_passes = mirrored_passes + 1
+    cells = _one_pass(runner, whole, prepare, most_voxels, _part_of(step, 0, n_passes))
+    for number, axis in enumerate((2, 1, 0)[:mirrored_passes], start=1):
+        part = _part_of(step, number, n_passes)
+        mirrored = _one_pass(runner, np.ascontiguousarray(np.flip(whole, axis)), prepare, most_voxels, part)
+        mirrored = mirrored.flip(axis + 1)
+        mirrored[1 + axis] *= -1  # the offset along the mirrored axis
+        cells += mirrored
+    return cells / n_passes
+
+
+def _part_of(step: Step | None, number: int, n_passes: int) -> Step | None:
+    """Give the progress of one pass as progress of all."""
+    return (lambda share: step((number + share) / n_passes)) if step else None
+
+
+def _detector_settings(runner: Runner) -> DetectorNetSettings:
     settings = runner.network.settings
     if not isinstance(settings, DetectorNetSettings):
         raise TypeError("score_map needs a detector network")
+    return settings
+
+
+def _one_pass(
+    runner: Runner, hu: NDArray[np.int16], prepare: PrepareSettings, most_voxels: int, step: Step | None
+) -> Tensor:
+    """Give the cells of one search, in smaller and smaller blocks where memory is short."""
+    settings = _detector_settings(runner)
     margin, multiple = receptive_radius_vox(settings), settings.stride
     while True:
         shape = padded_shape((hu.shape[0], hu.shape[1], hu.shape[2]), multiple)

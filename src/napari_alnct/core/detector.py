@@ -205,7 +205,14 @@ class Detector:
     def _first_stage(self, scan: PreparedScan, settings: DetectionSettings, clock: _Clock) -> Peaks:
         """Give the peaks of the score map."""
         most_voxels = int(settings.max_block_mvox * 1e6)
-        cells = score_map(self._first, scan.hu, self.recipe.prepare, most_voxels=most_voxels, step=clock.step)
+        cells = score_map(
+            self._first,
+            scan.hu,
+            self.recipe.prepare,
+            most_voxels=most_voxels,
+            mirrored_passes=settings.mirrored_passes,
+            step=clock.step,
+        )
         return find_peaks(cells, scan.geometry)
 
     def _with_fallback(self, job: Callable[[], Result], notes: list[str]) -> Result:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_alnct.plugin._worker import Job
 
 BASIC_SETTINGS = ("device",)
-MORE_SETTINGS = ("precision", "second_look", "lung_margin_mm", "max_candidates", "max_block_mvox")
+MORE_SETTINGS = ("precision", "second_look", "mirrored_passes", "lung_margin_mm", "max_candidates", "max_block_mvox")
 
 
 class DetectWidget(ScanPanel):

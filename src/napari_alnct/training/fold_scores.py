@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_alnct.core.checkpoint import Checkpoint, read_checkpoint
+from napari_alnct.core.config import DetectionSettings
 from napari_alnct.core.detector import second_look_logits
 from napari_alnct.core.errors import ModelError
 from napari_alnct.core.inference import Runner, choose_precision
@@ -79,7 +80,9 @@ class Search:
         return self.case.startswith(FULLY_ANNOTATED)
 
 
-def score_fold(model: Path, pack: Path, fold: PackFold, out: Path, log: Log) -> list[Search]:
+def score_fold(
+    model: Path, pack: Path, fold: PackFold, out: Path, log: Log, *, mirrored_passes: int = 0
+) -> list[Search]:
     """Search the scans of a fold with the model that never saw them, and keep what was found.
 
     Parameters
@@ -94,6 +97,8 @@ def score_fold(model: Path, pack: Path, fold: PackFold, out: Path, log: Log) -> 
         JSON file; searches with the same model that are in it are not repeated.
     log : callable
         Told which scan is done.
+    mirrored_passes : int
+        Of the first stage, 0 to 3.
 
     Returns
     -------
@@ -113,7 +118,7 @@ def score_fold(model: Path, pack: Path, fold: PackFold, out: Path, log: Log) -> 
     donors = load_pack_donors(pack, ceiling_hu=ceiling, leave_out=set(cube_names(pack)) - set(fold.cubes))
     searches = []
     for number, case in enumerate(cases):
-        searches += list(_searches(checkpoint, case, donors, 100 * number))
+        searches += list(_searches(checkpoint, case, donors, 100 * number, mirrored_passes))
         log(f"{case.name}: {len(searches[-1].first)} marks in the last of {N_TURNS + 1} searches")
     _write(out, checkpoint, searches)
     return searches
@@ -132,7 +137,9 @@ def _refuse_seen(checkpoint: Checkpoint, fold: PackFold) -> None:
         )
 
 
-def _searches(checkpoint: Checkpoint, case: TrainingCase, donors: Sequence[Donor], seed: int) -> Iterator[Search]:
+def _searches(
+    checkpoint: Checkpoint, case: TrainingCase, donors: Sequence[Donor], seed: int, mirrored_passes: int
+) -> Iterator[Search]:
     cpu = torch.device("cpu")
     assert checkpoint.detector is not None
     assert checkpoint.classifier is not None
@@ -141,7 +148,7 @@ def _searches(checkpoint: Checkpoint, case: TrainingCase, donors: Sequence[Donor
     for turn in range(N_TURNS + 1):
         n_donors = N_INSERTED if turn else 0
         host, placed = insert_donors(case, donors, n_donors, BuildSettings().crops.round_hu, 8000 + seed + turn)
-        marks = find_marks(first, host, prepare)
+        marks = find_marks(first, host, prepare, DetectionSettings(mirrored_passes=mirrored_passes))
         n_own = len(case.diameters_mm)
         sorts, names = (OWN,) * n_own + placed.sorts, ("",) * n_own + placed.names
         scales = (1.0,) * n_own + placed.scales

@@ -24,9 +24,11 @@ LUNG_HU = (-960.0, -600.0)  # what counts as lung around a donor nodule
 DEFAULT_LUNG_HU = -850.0
 SOFT_EDGE_VOX = 0.8
 RIM_VOX = 6  # kept around the outline when a donor is cut
-DIAMETERS_MM = (3.5, 32.0)
-SCALES = (0.4, 1.6)
-MEDIAN_MM, SPREAD = 6.4, 0.5  # of the wished diameters: LUNA16's median; 42 % below 6 mm
+DIAMETERS_MM = (3.25, 32.0)
+SCALES = (0.35, 1.6)
+SIZE_EDGES_MM = (3.25, 4.0, 6.0, 6.43, 8.0, 10.0, 20.0, 32.0)
+SIZE_COUNTS = (49, 453, 91, 185, 127, 231, 50)  # of LUNA16's 1,186 nodules between these edges
+LEAST_VISIBLE = 0.4  # of a donor's contrast must be gained where it is put
 WAYS = ("mixed", "replace", "add")  # of blending; the first is the rule in `blend`
 WAY_SHARES = (0.6, 0.25, 0.15)
 SOFTENING_VOX = (0.0, 1.0)  # further blur of the outline, so that no one seam can be learnt
@@ -138,10 +140,7 @@ def blend(host: NDArray[np.float32], donor: Donor, centre_zyx_vox: NDArray[np.in
     """
     if np.any(centre_zyx_vox < 0) or np.any(centre_zyx_vox >= host.shape):
         return False
-    start = centre_zyx_vox - donor.centre_zyx_vox.astype(int)
-    stop = start + donor.outline.shape
-    inside = tuple(slice(max(0, a), min(n, b)) for a, b, n in zip(start, stop, host.shape, strict=True))
-    part = tuple(slice(s.start - a, s.stop - a) for s, a in zip(inside, start, strict=True))
+    inside, part = _overlap(host, donor, centre_zyx_vox)
     m, c, h = donor.outline[part], donor.contrast_hu[part], host[inside]
     if way == "replace":
         host[inside] = m * np.maximum(c + donor.level_hu, np.where(h > LUNG_HU[1], h, c + donor.level_hu)) + (1 - m) * h
@@ -155,8 +154,41 @@ def blend(host: NDArray[np.float32], donor: Donor, centre_zyx_vox: NDArray[np.in
     return True
 
 
+def is_visible(host: NDArray[np.float32], donor: Donor, centre_zyx_vox: NDArray[np.int_]) -> bool:
+    """Tell whether a nodule would show at a place: not where a vessel or the chest wall is as dense already.
+
+    Parameters
+    ----------
+    host : ndarray of float32, shape (z, y, x)
+        HU at 1 mm.
+    donor : Donor
+        Already transformed.
+    centre_zyx_vox : ndarray of int, shape (3,)
+        Where its centre would go; inside the host.
+
+    Returns
+    -------
+    bool
+        Whether the host would gain at least 0.4 of the donor's contrast over lung.
+    """
+    inside, part = _overlap(host, donor, centre_zyx_vox)
+    contrast = np.clip(donor.contrast_hu, 0.0, None) * (donor.outline > 0.5)
+    gain = np.clip(donor.contrast_hu[part] + donor.level_hu - host[inside], 0.0, None) * (donor.outline[part] > 0.5)
+    return bool(np.minimum(gain, contrast[part]).sum() >= LEAST_VISIBLE * contrast.sum())
+
+
+def _overlap(
+    host: NDArray[np.float32], donor: Donor, centre_zyx_vox: NDArray[np.int_]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Give the part of the host that a donor covers, and the part of the donor that lies in the host."""
+    start = centre_zyx_vox - donor.centre_zyx_vox.astype(int)
+    stop = start + donor.outline.shape
+    inside = tuple(slice(max(0, a), min(n, b)) for a, b, n in zip(start, stop, host.shape, strict=True))
+    return inside, tuple(slice(s.start - a, s.stop - a) for s, a in zip(inside, start, strict=True))
+
+
 def draw_diameter_mm(rng: np.random.Generator) -> float:
-    """Give a diameter distributed like LUNA16's: median 6.4 mm, about 42 % below 6 mm, 3.5 to 32 mm.
+    """Give a diameter distributed like LUNA16's: median 6.4 mm, 42 % below 6 mm, 3.25 to 32 mm.
 
     Parameters
     ----------
@@ -167,8 +199,13 @@ def draw_diameter_mm(rng: np.random.Generator) -> float:
     -------
     float
         mm.
+
+    References
+    ----------
+    Counts: ``annotations.csv`` of LUNA16 (Zenodo 3723295).
     """
-    return float(np.clip(MEDIAN_MM * np.exp(SPREAD * rng.standard_normal()), *DIAMETERS_MM))
+    passed = np.concatenate([[0], np.cumsum(SIZE_COUNTS)]) / sum(SIZE_COUNTS)
+    return float(np.interp(rng.random(), passed, SIZE_EDGES_MM))
 
 
 def draw_donor(donors: Sequence[Donor], rng: np.random.Generator) -> tuple[Donor, float]:
@@ -187,7 +224,7 @@ def draw_donor(donors: Sequence[Donor], rng: np.random.Generator) -> tuple[Donor
     Returns
     -------
     tuple of (Donor, float)
-        The donor as it is, and new size over old size, 0.4 to 1.6.
+        The donor as it is, and new size over old size, 0.35 to 1.6.
     """
     wish_mm = draw_diameter_mm(rng)
     scales = wish_mm / diameters_of(donors)

@@ -107,7 +107,9 @@ def insert_donors(
     return host, placed
 
 
-def find_marks(runner: Runner, case: TrainingCase, prepare: PrepareSettings) -> CaseMarks:
+def find_marks(
+    runner: Runner, case: TrainingCase, prepare: PrepareSettings, settings: DetectionSettings | None = None
+) -> CaseMarks:
     """Give the first stage's marks on a case, as the detector would keep them.
 
     Parameters
@@ -118,15 +120,18 @@ def find_marks(runner: Runner, case: TrainingCase, prepare: PrepareSettings) -> 
         Scan at 1 mm.
     prepare : PrepareSettings
         The window.
+    settings : DetectionSettings, optional
+        How marks are kept.
 
     Returns
     -------
     CaseMarks
         At most 100 marks.
     """
-    settings = DetectionSettings()
+    settings = settings or DetectionSettings()
     hu = np.array(case.hu)  # into memory in one go: torch refuses voxels that are mapped read-only
-    cells = score_map(runner, hu, prepare, most_voxels=int(settings.max_block_mvox * 1e6))
+    most_voxels = int(settings.max_block_mvox * 1e6)
+    cells = score_map(runner, hu, prepare, most_voxels=most_voxels, mirrored_passes=settings.mirrored_passes)
     peaks = find_peaks(cells, case.geometry)
     lungs = LungMask(case.lungs, case.geometry)
     near = lungs.distance_mm(peaks.positions_xyz_mm) <= settings.lung_margin_mm

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from napari_alnct.training.cases import SPOT_SORTS, TrainingCase
 from napari_alnct.training.frames import PatchFrame, cut
-from napari_alnct.training.insertion import Donor, blend, draw_donor, transform_donor, vary
+from napari_alnct.training.insertion import Donor, blend, draw_donor, is_visible, transform_donor, vary
 
 CLEARANCE_MM = 4.0  # between the rims of an inserted and any other finding
 SPOT_SHARES = (0.5, 0.25, 0.25)  # aerated, vessel, pleura
-N_TRIES = 6
+N_TRIES = 12
 EDGE_VOX = 3  # centres stay this far inside the array
 FloatArray = NDArray[np.float64]
 
@@ -91,7 +91,8 @@ def place_donors(
                 continue
             donor = _as_control(donor, case, rng)
         donor, way = vary(donor, rng) if is_varied else (donor, "mixed")
-        centre, sort = _free_spot(case, frame, donor.diameter_mm / 2, places, radii, hu.shape, rng)
+        seen_in = None if is_control else hu
+        centre, sort = _free_spot(case, frame, donor, (places, radii), hu.shape, seen_in, rng)
         if centre is None or donor.outline.max() < 0.5:
             continue
         donor = _rounded(donor, round_hu)
@@ -123,23 +124,24 @@ def _rounded(donor: Donor, step_hu: float) -> Donor:
 def _free_spot(
     case: TrainingCase,
     frame: PatchFrame,
-    radius_mm: float,
-    places: list[tuple[float, ...]],
-    radii: list[float],
+    donor: Donor,
+    taken: tuple[list[tuple[float, ...]], list[float]],
     shape: tuple[int, ...],
+    seen_in: NDArray[np.float32] | None,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.int_] | None, str]:
-    """Give a plausible voxel of the patch that is clear of every other finding, or None; and its sort."""
-    sort = str(rng.choice(SPOT_SORTS, p=SPOT_SHARES))
+    """Give a voxel of the patch that is clear of every other finding and where the donor would show; its sort."""
+    sort, radius_mm = str(rng.choice(SPOT_SORTS, p=SPOT_SHARES)), donor.diameter_mm / 2
     spots = np.rint(frame.to_patch(case.spots[sort])).astype(int)
     spots = spots[np.all((spots >= EDGE_VOX) & (spots < np.array(shape) - EDGE_VOX), axis=1)]
-    taken, reach = np.array(places, float).reshape(-1, 3), np.array(radii, float)
+    places, reach = np.array(taken[0], float).reshape(-1, 3), np.array(taken[1], float)
     for _ in range(N_TRIES if len(spots) else 0):
         spot = spots[rng.integers(len(spots))].astype(int)
         if sort == "vessel":
             spot = spot + np.rint(_direction(rng) * radius_mm * 0.8).astype(int)
-        gap = np.linalg.norm(taken - spot, axis=1) - reach - radius_mm
-        if (gap > CLEARANCE_MM).all() and np.all((spot >= 0) & (spot < shape)):
+        gap = np.linalg.norm(places - spot, axis=1) - reach - radius_mm
+        is_free = (gap > CLEARANCE_MM).all() and np.all((spot >= 0) & (spot < shape))
+        if is_free and (seen_in is None or is_visible(seen_in, donor, spot)):
             return spot, sort
     return None, sort
 

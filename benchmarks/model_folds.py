@@ -1,0 +1,119 @@
+"""What the bundled recipe finds on scans and nodules that it never saw: the leave-scans-out folds.
+
+    make model-folds DATA=../shared/data
+    python benchmarks/model_folds.py --data ../shared/data --runs runs/folds [--first-stage-alone]
+
+Every fold's model (train-detector --config folds --hold-out K/3) searches the scans of its
+fold, as they are and six times with ten unseen nodules each put in. Scores of a fold are
+weighted on the other folds. False marks are counted on the LIDC-IDRI scans, whose findings
+are all marked or excluded; the QIN scans give hits only. Intervals: bootstrap over scans.
+Writes the figures, and the calibration that the shipped model takes over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from napari_alnct.core.checkpoint import read_checkpoint
+from napari_alnct.training.calibration import Calibration, points, write_calibration
+from napari_alnct.training.fold_judging import (
+    cross_fitted,
+    fit_searches,
+    froc_of,
+    froc_summary,
+    groups,
+    placing,
+    untouched,
+)
+from napari_alnct.training.fold_scores import Search, score_fold
+from napari_alnct.training.folds import PackFold, pack_folds
+
+N_FOLDS = 3
+Scored = Any
+
+
+def figures_of(folds: list[list[Search]]) -> dict[str, Any]:
+    both, alone = cross_fitted(folds), cross_fitted(folds, second_look=False)
+    scored, first = [s for part in both for s in part], [s for part in alone for s in part]
+    threshold = froc_of(scored).threshold_at(1.0)
+    return {
+        "both stages": froc_summary(scored),
+        "first stage alone": froc_summary(first),
+        "per fold": [froc_summary(part) if any(s.counts_errors for s, _ in part) else "no LIDC scan" for part in both],
+        "threshold": threshold,
+        "by group at 1 false mark per scan": groups(scored, 1.0),
+        "by group at 4 false marks per scan": groups(scored, 4.0),
+        "placing of what is shown": placing(scored, threshold),
+        "scans as they are, at the threshold": untouched(scored, threshold),
+    }
+
+
+def calibration_of(folds: list[list[Search]], results: dict[str, Any]) -> Calibration:
+    searches = [search for part in folds for search in part]
+    joint, alone = fit_searches(searches), fit_searches(searches, second_look=False)
+    curve = froc_of([(s, joint.scores(s.first, s.second)) for s in searches])
+    first_curve = froc_of([(s, alone.scores(s.first, s.second)) for s in searches])
+    return Calibration(
+        combine=(joint.detector, joint.classifier, joint.constant),
+        first_stage_scale=(alone.detector, alone.constant),
+        operating_points=points(curve),
+        first_stage_points=points(first_curve),
+        results={"leave-scans-out folds": results["both stages"], "first stage alone": results["first stage alone"]},
+    )
+
+
+def own_fold(model: Path) -> PackFold:
+    """Give what a model file says it held out, for a model that belongs to no fold."""
+    facts = read_checkpoint(model).recipe.training
+    cases = tuple(name for name in facts["held_out_cases"] if name.startswith(("LIDC", "QIN")))
+    return PackFold(cases=cases, cubes=tuple(facts["held_out_donors"]))
+
+
+def budget_of(model: Path) -> dict[str, Any]:
+    recipe = read_checkpoint(model).recipe
+    settings = recipe.training["settings"]
+    return {
+        "model": recipe.name,
+        "patches of the first stage": settings["first_stage"]["n_patches"],
+        "cubes of the second look": settings["second_look"]["n_patches"],
+        "phantoms": settings["n_phantoms"],
+    }
+
+
+def run() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("ALNCT_DATA", "../shared/data")))
+    parser.add_argument("--runs", type=Path, default=Path("runs/folds"))
+    parser.add_argument("--model", type=Path, help="judge one model on what it held out, instead of the folds")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/model_folds.json"))
+    parser.add_argument("--calibration", type=Path, default=Path("benchmarks/results/model_calibration.json"))
+    options = parser.parse_args()
+    if options.model:
+        todo = [(options.model, own_fold(options.model), options.out.with_suffix(".scores.json"))]
+    else:
+        folds = pack_folds(options.data, N_FOLDS)
+        places = [options.runs / f"fold_{number}" for number in range(N_FOLDS)]
+        models = [next(iter(sorted(place.glob("*.safetensors"))), None) for place in places]
+        todo = [
+            (model, fold, place / "scores.json")
+            for model, fold, place in zip(models, folds, places, strict=True)
+            if model is not None
+        ]
+        for place, model in zip(places, models, strict=True):
+            print(f"{place}: {model.name if model else 'not run'}")
+    searched = [score_fold(model, options.data, fold, out, print) for model, fold, out in todo]
+    figures = {"folds": [budget_of(model) for model, _, _ in todo], **figures_of(searched)}
+    if not options.model:
+        figures["folds"] += ["not run"] * (N_FOLDS - len(todo))
+        write_calibration(options.calibration, calibration_of(searched, figures))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(figures, indent=1) + "\n")
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    run()
