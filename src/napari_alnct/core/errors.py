@@ -32,6 +32,10 @@ class TableError(AlnctError):
     """A CSV or JSON table lacks a column, or holds a value that cannot be read."""
 
 
+class ReviewError(AlnctError):
+    """An action that a reading does not allow now, or a record of a reading that cannot be used."""
+
+
 class JobCancelled(AlnctError):
     """The user stopped a running job; nothing was written."""
 

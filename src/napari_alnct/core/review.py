@@ -1,0 +1,397 @@
+"""A reading of one scan: its marks, what a reader decided about each, and how it came to that.
+
+A *review* follows from its *actions* alone: the same actions in the same order give the
+same review, which is how it is stored, restored and audited. Detector's marks can be
+accepted, rejected or called uncertain, never deleted; a reader's own marks can be moved,
+resized and deleted. The threshold hides marks and changes nothing about them. Positions
+are (x, y, z), LPS mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce, singledispatch
+
+from napari_alnct.core.errors import ReviewError
+from napari_alnct.core.geometry import Triple
+from napari_alnct.core.review_actions import (
+    AddMark,
+    Annotate,
+    Decide,
+    DeleteMark,
+    LinkMark,
+    LockFirstRead,
+    Mark,
+    MarkSearched,
+    MoveMark,
+    Redo,
+    ResizeMark,
+    ReviewAction,
+    SetCandidates,
+    SetMode,
+    SetThreshold,
+    Undo,
+)
+
+DECISIONS = ("accepted", "rejected", "uncertain", "unreviewed")
+REASONS = ("vessel", "scar", "airway", "lymph node")
+KEPT_IN_VIEW = ("accepted", "uncertain", "reader_added")  # findings stay visible whatever the threshold
+SAME_PLACE_MM = 3.0  # a new candidate this near to a decided one of no known size is the same one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    """Where a reading stands.
+
+    Parameters
+    ----------
+    marks : tuple of Mark
+        Detector's marks by falling score, then the reader's own in the order of their making.
+    threshold : float
+        Lowest score shown.
+    mode : str
+        ``concurrent``, ``second reader`` or ``study``.
+    is_unlocked : bool
+        Whether the detector's marks may be seen: in the other two modes only after the first read.
+    searched_share : float or None
+        Share of the slices seen when the reader declared the lungs searched; None before.
+    model_name, model_sha256 : str
+        What proposed the marks.
+    operating_points : dict of float to float
+        False marks per scan to threshold, as stored with the model.
+    undone, redone : tuple of tuple of Mark
+        Earlier and later marks, the nearest last.
+    last_id : int
+        Highest number that a mark has had; none is used twice, not even after an undo.
+    """
+
+    marks: tuple[Mark, ...] = ()
+    threshold: float = 0.5
+    mode: str = "concurrent"
+    is_unlocked: bool = True
+    searched_share: float | None = None
+    model_name: str = ""
+    model_sha256: str = ""
+    operating_points: dict[float, float] = field(default_factory=dict)
+    undone: tuple[tuple[Mark, ...], ...] = ()
+    redone: tuple[tuple[Mark, ...], ...] = ()
+    last_id: int = 0
+
+    def mark(self, mark_id: int) -> Mark:
+        """Give the mark with this number.
+
+        Parameters
+        ----------
+        mark_id : int
+            Number, from 1.
+
+        Returns
+        -------
+        Mark
+
+        Raises
+        ------
+        ReviewError
+            If there is none.
+        """
+        for mark in self.marks:
+            if mark.mark_id == mark_id:
+                return mark
+        raise ReviewError(f"there is no mark {mark_id}; the list has {len(self.marks)}")
+
+    @property
+    def shown(self) -> tuple[Mark, ...]:
+        """Give the marks that may be seen now, in the order of the list."""
+        return tuple(mark for mark in self.marks if self.is_shown(mark))
+
+    def is_shown(self, mark: Mark) -> bool:
+        """Tell whether a mark may be seen now: by lock, threshold and what was decided.
+
+        Parameters
+        ----------
+        mark : Mark
+            One of this review.
+
+        Returns
+        -------
+        bool
+        """
+        if mark.is_own:
+            return True
+        if not self.is_unlocked:
+            return False
+        return mark.status in KEPT_IN_VIEW or (mark.score or 0.0) >= self.threshold
+
+    @property
+    def n_decided(self) -> int:
+        """Give how many of the shown marks are decided or the reader's own."""
+        return sum(mark.status != "unreviewed" for mark in self.shown)
+
+    @property
+    def findings(self) -> tuple[Mark, ...]:
+        """Give what the reader took for nodules: accepted, added, and uncertain ones."""
+        return tuple(mark for mark in self.marks if mark.status in KEPT_IN_VIEW)
+
+    @property
+    def can_undo(self) -> bool:
+        """Tell whether there is something to undo."""
+        return bool(self.undone)
+
+    @property
+    def can_redo(self) -> bool:
+        """Tell whether there is something to redo."""
+        return bool(self.redone)
+
+
+def replay(actions: Iterable[ReviewAction], start: Review | None = None) -> Review:
+    """Give the review that these actions lead to.
+
+    Parameters
+    ----------
+    actions : iterable of ReviewAction
+        In order.
+    start : Review, optional
+        Default: a fresh one.
+
+    Returns
+    -------
+    Review
+
+    Raises
+    ------
+    ReviewError
+        If one of them is not allowed where it stands.
+    """
+    return reduce(apply, actions, start or Review())
+
+
+def apply(review: Review, action: ReviewAction) -> Review:
+    """Give the review after one more action.
+
+    Parameters
+    ----------
+    review : Review
+        Not changed.
+    action : ReviewAction
+        What happens.
+
+    Returns
+    -------
+    Review
+
+    Raises
+    ------
+    ReviewError
+        If the action is not allowed now.
+
+    Examples
+    --------
+    >>> mark = Mark(mark_id=1, position_xyz_mm=(0.0, 0.0, 0.0), diameter_mm=6.0, score=0.9)
+    >>> review = apply(Review(), SetCandidates(marks=(mark,), threshold=0.5))
+    >>> apply(review, Decide(mark_id=1, status="accepted")).marks[0].status
+    'accepted'
+    """
+    return _applied(action, review)
+
+
+@singledispatch
+def _applied(action: ReviewAction, review: Review) -> Review:
+    raise TypeError(f"no such action: {type(action).__name__}")
+
+
+@_applied.register
+def _(action: Decide, review: Review) -> Review:
+    mark = review.mark(action.mark_id)
+    if action.status not in DECISIONS:
+        raise ReviewError(f"status {action.status!r} is none of {', '.join(DECISIONS)}")
+    if mark.is_own:
+        raise ReviewError(f"mark {mark.mark_id} is your own; delete it if it is none")
+    if not review.is_unlocked:
+        raise ReviewError("the detector's marks are hidden; end the first read before you decide on them")
+    reason = action.reason if action.status == "rejected" else ""
+    return _with_mark(review, replace(mark, status=action.status, reason=reason))
+
+
+@_applied.register
+def _(action: Annotate, review: Review) -> Review:
+    return _with_mark(review, replace(review.mark(action.mark_id), note=action.note))
+
+
+@_applied.register
+def _(action: AddMark, review: Review) -> Review:
+    if action.linked_to is not None:
+        review.mark(action.linked_to)
+    own = Mark(
+        mark_id=review.last_id + 1,
+        position_xyz_mm=action.position_xyz_mm,
+        diameter_mm=action.diameter_mm,
+        score=None,
+        status="reader_added",
+        linked_to=action.linked_to,
+    )
+    return replace(_with_marks(review, (*review.marks, own)), last_id=own.mark_id)
+
+
+@_applied.register
+def _(action: MoveMark, review: Review) -> Review:
+    return _with_mark(review, replace(review.mark(action.mark_id), position_xyz_mm=action.position_xyz_mm))
+
+
+@_applied.register
+def _(action: ResizeMark, review: Review) -> Review:
+    if action.diameter_mm <= 0:
+        raise ReviewError(f"a diameter of {action.diameter_mm:g} mm is none; give one above 0")
+    return _with_mark(review, replace(review.mark(action.mark_id), diameter_mm=action.diameter_mm))
+
+
+@_applied.register
+def _(action: DeleteMark, review: Review) -> Review:
+    mark = review.mark(action.mark_id)
+    if not mark.is_own:
+        raise ReviewError(f"mark {mark.mark_id} is the detector's; reject it, it stays in the record")
+    return _with_marks(review, tuple(other for other in review.marks if other is not mark))
+
+
+@_applied.register
+def _(action: LinkMark, review: Review) -> Review:
+    mark = review.mark(action.mark_id)
+    if not mark.is_own:
+        raise ReviewError(f"mark {mark.mark_id} is the detector's; only your own marks are linked to one of those")
+    if action.linked_to is not None and review.mark(action.linked_to).is_own:
+        raise ReviewError(f"mark {action.linked_to} is your own; link to one of the detector's")
+    return _with_mark(review, replace(mark, linked_to=action.linked_to))
+
+
+@_applied.register
+def _(action: SetThreshold, review: Review) -> Review:
+    return replace(review, threshold=min(1.0, max(0.0, action.threshold)))
+
+
+@_applied.register
+def _(action: SetMode, review: Review) -> Review:
+    if action.mode == review.mode:
+        return review
+    if any(not mark.is_own for mark in review.marks) and review.is_unlocked:
+        raise ReviewError("the detector's marks were seen already; choose the mode before detection")
+    return replace(review, mode=action.mode, is_unlocked=action.mode == "concurrent")
+
+
+@_applied.register
+def _(action: LockFirstRead, review: Review) -> Review:
+    if review.is_unlocked:
+        raise ReviewError("there is no first read to end: the detector's marks are shown")
+    return replace(review, is_unlocked=True, undone=(), redone=())  # what was found unaided stays as it is
+
+
+@_applied.register
+def _(action: MarkSearched, review: Review) -> Review:
+    return replace(review, searched_share=action.share_of_slices)
+
+
+@_applied.register
+def _(action: SetCandidates, review: Review) -> Review:
+    """Take new marks; what was decided or made before is carried over and never lost."""
+    decided = [mark for mark in review.marks if not mark.is_own and mark.status != "unreviewed"]
+    own = [mark for mark in review.marks if mark.is_own]
+    taken, marks = set[int](), list[Mark]()
+    for new in sorted(action.marks, key=lambda mark: -(mark.score or 0.0)):
+        same = _same_place(new, [mark for mark in decided if mark.mark_id not in taken])
+        if same is not None:
+            taken.add(same.mark_id)
+            new = replace(new, status=same.status, reason=same.reason, note=same.note)
+        marks.append(new)
+    marks += [mark for mark in decided if mark.mark_id not in taken]
+    marks.sort(key=lambda mark: -(mark.score or 0.0))
+    numbered = [replace(mark, mark_id=number) for number, mark in enumerate((*marks, *own), start=1)]
+    return replace(
+        review,
+        marks=tuple(_relinked(numbered, review)),
+        threshold=action.threshold,
+        model_name=action.model_name,
+        model_sha256=action.model_sha256,
+        operating_points=dict(action.operating_points),
+        undone=(),
+        redone=(),
+        last_id=max(len(numbered), review.last_id),
+    )
+
+
+@_applied.register
+def _(action: Undo, review: Review) -> Review:
+    if not review.undone:
+        raise ReviewError("there is nothing to undo")
+    *earlier, last = review.undone
+    return replace(review, marks=last, undone=tuple(earlier), redone=(*review.redone, review.marks))
+
+
+@_applied.register
+def _(action: Redo, review: Review) -> Review:
+    if not review.redone:
+        raise ReviewError("there is nothing to redo")
+    *later, last = review.redone
+    return replace(review, marks=last, redone=tuple(later), undone=(*review.undone, review.marks))
+
+
+def neighbour(
+    review: Review, mark_id: int | None, step: int, *, wanted: Callable[[Mark], bool] = lambda _: True
+) -> Mark | None:
+    """Give the mark to go to from this one, in the order of the list.
+
+    Parameters
+    ----------
+    review : Review
+        Any review.
+    mark_id : int or None
+        Where the reader is; None: before the first.
+    step : int
+        1 or -1.
+    wanted : callable, optional
+        Which marks to stop at; default all that are shown.
+
+    Returns
+    -------
+    Mark or None
+        None when there is no further one: the list does not go round.
+    """
+    place = next((k for k, mark in enumerate(review.marks) if mark.mark_id == mark_id), None)
+    if place is None:
+        place = -1 if step > 0 else len(review.marks)
+    ahead: Sequence[Mark] = review.marks[place + 1 :] if step > 0 else review.marks[:place][::-1]
+    return next((mark for mark in ahead if review.is_shown(mark) and wanted(mark)), None)
+
+
+def distance_mm(first: Triple, second: Triple) -> float:
+    """Give the distance of two places, mm."""
+    return float(sum((a - b) ** 2 for a, b in zip(first, second, strict=True)) ** 0.5)
+
+
+def _same_place(new: Mark, others: Sequence[Mark]) -> Mark | None:
+    near = [
+        (distance_mm(new.position_xyz_mm, other.position_xyz_mm), other)
+        for other in others
+        if distance_mm(new.position_xyz_mm, other.position_xyz_mm)
+        <= (other.diameter_mm / 2 if other.diameter_mm > 0 else SAME_PLACE_MM)
+    ]
+    return min(near, key=lambda pair: pair[0])[1] if near else None
+
+
+def _relinked(numbered: Sequence[Mark], before: Review) -> list[Mark]:
+    """Give the marks with links to what now lies where the linked mark was; a link to nothing ends."""
+    proposed = [mark for mark in numbered if not mark.is_own]
+
+    def now(mark_id: int) -> int | None:
+        same = _same_place(before.mark(mark_id), proposed)
+        return None if same is None else same.mark_id
+
+    return [mark if mark.linked_to is None else replace(mark, linked_to=now(mark.linked_to)) for mark in numbered]
+
+
+def _with_mark(review: Review, changed: Mark) -> Review:
+    marks = tuple(changed if mark.mark_id == changed.mark_id else mark for mark in review.marks)
+    return _with_marks(review, marks) if marks != review.marks else review
+
+
+def _with_marks(review: Review, marks: tuple[Mark, ...]) -> Review:
+    """Give the review with other marks; this can be undone."""
+    return replace(review, marks=marks, undone=(*review.undone, review.marks), redone=())
