@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from napari_alnct.core.checkpoint import read_checkpoint
+from napari_alnct.core.config import DetectorNetSettings
 from napari_alnct.core.dense import Peaks
 from napari_alnct.core.detector import Detector
 from napari_alnct.core.errors import ModelError, SettingsError
+from napari_alnct.core.network import DetectorNetwork
 from napari_alnct.data.phantom import make_phantom, small_settings
 from napari_alnct.io.identifiers import short_hash
 from napari_alnct.training import build, materials
@@ -53,6 +55,7 @@ def test_a_tiny_model_is_built_resumed_and_used(tmp_path: Path, monkeypatch: pyt
     assert set(recipe.operating_points) == {"0.125", "0.25", "0.5", "1", "2", "4", "8"}
     assert recipe.training["settings"]["first_stage"]["n_patches"] == 480
     assert len(recipe.training["held_out_cases"]) == 1
+    assert 0 < recipe.training["float16_storage_error"] < 1e-2
     again = build_model(settings, None, tmp_path, lines.append)
     assert any("resumed at step 120 of 120" in line for line in lines)
     assert read_checkpoint(again).sha256 == read_checkpoint(path).sha256
@@ -204,3 +207,14 @@ def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text('{"combine": [1, 2]}')
     with pytest.raises(SettingsError, match=r"c\.json: no calibration"):
         read_calibration(tmp_path / "c.json")
+
+
+def test_the_storage_error_is_that_of_rounded_weights() -> None:
+    """None for weights that float16 holds exactly; some for others; the network itself is left alone."""
+    torch.manual_seed(0)
+    network = DetectorNetwork(DetectorNetSettings(widths=(8, 8, 8), depths=(1, 1, 1), head_width=8)).eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert 0 < build.storage_error(network, edge_vox=32) < 1e-2
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    network.load_state_dict({name: v.half().float() if v.is_floating_point() else v for name, v in before.items()})
+    assert build.storage_error(network, edge_vox=32) == 0.0

@@ -7,6 +7,7 @@ held-out scans, one model file.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,10 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from napari_alnct import __version__
 from napari_alnct.core.checkpoint import Recipe, write_checkpoint
 from napari_alnct.core.errors import SettingsError
+from napari_alnct.core.network import ClassifierNetwork, DetectorNetwork
 from napari_alnct.training.build_run import BuildRun, Log
 from napari_alnct.training.calibration import Calibration, calibrate, score_held_out
 from napari_alnct.training.first_stage import train_first_stage
@@ -141,6 +145,8 @@ def build_from_materials(
     if calibration is None:
         calibration = calibrate(score_held_out(first, run.runner(classifier), materials, settings, run.log))
     facts = _record(settings, materials, run) | pool_facts(pool) | {"held_out_results": calibration.results}
+    facts["float16_storage_error"] = max(storage_error(detector), storage_error(classifier))
+    run.log(f"stored in half precision: scores move by at most {facts['float16_storage_error']:.1e}")
     path = run.folder / f"{settings.name}.safetensors"
     sha256 = write_checkpoint(path, _recipe(settings, materials, calibration, facts), detector, classifier)
     run.log(f"wrote {path.name}, SHA-256 {sha256}")
@@ -148,6 +154,37 @@ def build_from_materials(
         if "sensitivity" in result:
             run.log(f"{name}: {_result_line(result)}")
     return path
+
+
+def storage_error(network: DetectorNetwork | ClassifierNetwork, *, edge_vox: int = 64, seed: int = 0) -> float:
+    """Give how far scores move when weights are stored as float16.
+
+    Parameters
+    ----------
+    network : DetectorNetwork or ClassifierNetwork
+        Evaluation mode, CPU; not changed.
+    edge_vox : int
+        Of the noise cubes that are scored.
+    seed : int
+        Of the noise.
+
+    Returns
+    -------
+    float
+        Largest difference of a score (0 to 1).
+    """
+    stored = copy.deepcopy(network)
+    stored.load_state_dict({name: _halved(value) for name, value in network.state_dict().items()})
+    chance = torch.Generator().manual_seed(seed)
+    x = functional.avg_pool3d(torch.randn(2, 1, *(edge_vox,) * 3, generator=chance), 3, 1, 1)
+    with torch.inference_mode():
+        outputs = [one.eval()(x) for one in (network, stored)]
+    scores = [torch.sigmoid(output[:, 0] if output.ndim > 1 else output) for output in outputs]  # channel 0: the logit
+    return float((scores[0] - scores[1]).abs().max())
+
+
+def _halved(value: Tensor) -> Tensor:
+    return value.half().float() if value.is_floating_point() else value
 
 
 def _result_line(result: Mapping[str, Any]) -> str:
