@@ -84,6 +84,36 @@ def budget_of(model: Path) -> dict[str, Any]:
     }
 
 
+def tables(figures: dict[str, Any]) -> str:
+    """Give the figures as Markdown for the model card."""
+    heads = ["1/8", "1/4", "1/2", "1", "2", "4", "8"]
+    lines = ["| | " + " | ".join(heads) + " | CPM |", "|---|" + "---|" * 8]
+    for name in ("both stages", "first stage alone"):
+        row = figures[name]
+        values = [f"{v:.3f}" for v in row["sensitivity"]]
+        lines.append(f"| {name}, {row['n_nodules']} nodules | {' | '.join(values)} | {row['cpm']:.3f} |")
+        bands = [f"{a:.2f}-{b:.2f}" for a, b in (*row["sensitivity_ci95"], row["cpm_ci95"])]
+        lines.append(f"| 95 % interval over {row['n_scans']} scans | {' | '.join(bands)} |")
+    one, four = (figures[f"by group at {n}"] for n in ("1 false mark per scan", "4 false marks per scan"))
+    lines += ["", "| inserted nodules | found at 1 false mark per scan | at 4 |", "|---|---|---|"]
+    for group, row in one.items():
+        found = [f"{r['found']} of {r['n']} ({100 * (r['sensitivity'] or 0):.0f} %)" for r in (row, four[group])]
+        lines.append(f"| {group} | {found[0]} | {found[1]} |")
+    lines += [
+        "",
+        "| scan as it is | its nodules: errors per scan at which each appears | other marks shown |",
+        "|---|---|---|",
+    ]
+    for row in figures["scans as they are, at the threshold"]:
+        rates = [
+            f"{n['diameter_mm']:.1f} mm: {'missed' if n['fp_per_scan'] is None else n['fp_per_scan']}"
+            for n in row["nodules"]
+        ]
+        kind = "false" if row["are_errors"] else "unknown, more lesions are possible"
+        lines.append(f"| {row['case']} | {', '.join(rates) or 'none'} | {row['marks_on_nothing']} ({kind}) |")
+    return "\n".join(lines)
+
+
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("ALNCT_DATA", "../shared/data")))
@@ -113,6 +143,7 @@ def run() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
+    print(tables(figures))
 
 
 if __name__ == "__main__":
