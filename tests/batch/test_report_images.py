@@ -17,13 +17,13 @@ from napari_alnct.batch.report_images import (
     PLANES,
     Overlay,
     cut_panels,
-    grey_png,
     overlay_of,
     slice_grey,
 )
 from napari_alnct.core.findings import Candidate, ReferenceNodule
 from napari_alnct.core.geometry import IDENTITY, Geometry
 from napari_alnct.core.volume import Volume
+from napari_alnct.io.png_files import png_bytes
 from tests.core.chest import Ball, ellipsoid, world_grid
 
 AXIAL, CORONAL, SAGITTAL = PLANES
@@ -71,8 +71,8 @@ def test_pictures_are_upright(direction: tuple[float, ...]) -> None:
 
 def test_letters_name_the_sides() -> None:
     """The patient's right on the left of the picture, the front or the head on top."""
-    assert (AXIAL.letters, CORONAL.letters) == (("R", "L", "A", "P"), ("R", "L", "S", "I"))
-    assert SAGITTAL.letters == ("A", "P", "S", "I")
+    assert (AXIAL.letters, CORONAL.letters) == (("R", "L", "A", "P"), ("R", "L", "H", "F"))
+    assert SAGITTAL.letters == ("A", "P", "H", "F")
 
 
 def test_millimetres_are_the_same_along_both_sides() -> None:
@@ -103,7 +103,7 @@ def test_the_window_is_that_of_the_lung() -> None:
 def test_pictures_are_valid_png() -> None:
     """Another library reads back the same pixels."""
     pixels = np.random.default_rng(0).integers(0, 256, (7, 5), dtype=np.uint8)
-    np.testing.assert_array_equal(np.rint(imread(io.BytesIO(grey_png(pixels))) * 255), pixels)
+    np.testing.assert_array_equal(np.rint(imread(io.BytesIO(png_bytes(pixels))) * 255), pixels)
 
 
 def test_a_ring_is_the_cut_through_the_sphere_a_little_larger() -> None:

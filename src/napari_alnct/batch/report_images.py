@@ -8,10 +8,7 @@ on top. Positions inside a panel are mm from its upper left corner, so a drawing
 
 from __future__ import annotations
 
-import base64
 import math
-import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,9 +18,11 @@ from numpy.typing import NDArray
 
 from napari_alnct.core.findings import Candidate, ReferenceNodule
 from napari_alnct.core.geometry import Geometry, Triple
+from napari_alnct.core.key_images import PLANES, Plane
 from napari_alnct.core.resampling import axis_indices, resample_linear
 from napari_alnct.core.volume import Volume
 from napari_alnct.evaluation.matching import radius_mm
+from napari_alnct.io.png_files import data_address, png_bytes
 
 EDGE_MM, PIXEL_MM = 50.0, 0.4
 N_PIXELS = round(EDGE_MM / PIXEL_MM)
@@ -33,28 +32,6 @@ GAPS_MM = {"reference": 1.0, "excluded": 1.0, "mark": 2.5}  # from a finding's e
 LAYERS = ("excluded", "reference", "mark")  # from below: a reference nodule hides what was marked inside it
 
 Role = Literal["reference", "excluded", "mark"]
-
-
-@dataclass(frozen=True)
-class Plane:
-    """A way to cut: world axes (0 = x, 1 = y, 2 = z) of columns, rows and normal, and the letters at the edges.
-
-    ``is_head_up``: rows run against +z.
-    """
-
-    name: str
-    column: int
-    row: int
-    normal: int
-    is_head_up: bool
-    letters: tuple[str, str, str, str]  # left, right, top, bottom
-
-
-PLANES = (
-    Plane("axial", 0, 1, 2, False, ("R", "L", "A", "P")),
-    Plane("coronal", 0, 2, 1, True, ("R", "L", "S", "I")),
-    Plane("sagittal", 1, 2, 0, True, ("A", "P", "S", "I")),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +108,7 @@ def cut_panels(volume: Volume, centre_xyz_mm: Triple, overlays: Sequence[Overlay
         panels.append(
             Panel(
                 plane=plane,
-                picture=data_address(grey_png(slice_grey(volume, centre_xyz_mm, plane)), "image/png"),
+                picture=data_address(png_bytes(slice_grey(volume, centre_xyz_mm, plane)), "image/png"),
                 rings=tuple(ring for ring in rings if ring is not None),
                 crosses=tuple(_place(plane, centre_xyz_mm, mark.position_xyz_mm) for mark in marks),
             )
@@ -164,55 +141,6 @@ def slice_grey(volume: Volume, centre_xyz_mm: Triple, plane: Plane) -> NDArray[n
     grey[~_is_inside(volume.geometry, grid)] = OUTSIDE_GREY
     flat = grey.squeeze(axis=2 - plane.normal)
     return np.ascontiguousarray(flat[::-1] if plane.is_head_up else flat)
-
-
-def grey_png(pixels: NDArray[np.uint8]) -> bytes:
-    """Give a grey picture as PNG.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (rows, columns)
-        0 = black.
-
-    Returns
-    -------
-    bytes
-        8-bit greyscale; the same pixels always give the same bytes.
-
-    References
-    ----------
-    W3C, Portable Network Graphics (Second Edition), sections 5 and 11.2.
-    """
-    rows, columns = pixels.shape
-    before = np.pad(pixels[:-1], ((1, 0), (0, 0)))
-    filtered = np.empty((rows, columns + 1), np.uint8)
-    filtered[:, 0] = 2  # filter type Up: the difference to the row above packs better
-    filtered[:, 1:] = pixels - before
-    header = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
-    data = zlib.compress(filtered.tobytes(), 9)
-    parts = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, body) for name, body in parts)
-
-
-def data_address(content: bytes, kind: str) -> str:
-    """Give bytes as an address that needs no file: ``data:image/png;base64,...``.
-
-    Parameters
-    ----------
-    content : bytes
-        A whole file.
-    kind : str
-        Its media type.
-
-    Returns
-    -------
-    str
-    """
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def _slice_grid(centre_xyz_mm: Triple, plane: Plane) -> Geometry:

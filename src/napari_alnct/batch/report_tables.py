@@ -10,13 +10,13 @@ from typing import Any
 
 from napari_alnct.batch.froc import FrocTables
 from napari_alnct.batch.report_facts import Facts, number, shown_text
-from napari_alnct.batch.report_images import data_address
 from napari_alnct.batch.report_inputs import FIRST_STAGE, JOINED, LOG, METRICS, ReportInputs, RunRecord, read_json
 from napari_alnct.batch.report_judging import Judged
 from napari_alnct.batch.report_plots import band_png, learning_png, read_log
 from napari_alnct.evaluation.froc import RATE_LABELS
 from napari_alnct.io.identifiers import short_hash
 from napari_alnct.io.luna16 import Dataset
+from napari_alnct.io.png_files import data_address
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 MOST_PNG_BYTES, MOST_PNGS, MOST_ROWS = 1_500_000, 8, 60
