@@ -15,6 +15,9 @@ from napari_alnct.core.errors import SettingsError
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Norm = Literal["batch", "group", "instance"]
+ReadingMode = Literal["concurrent", "second reader", "study"]
+WindowName = Literal["lung", "mediastinum", "bone", "ground glass"]
+ReadingLayout = Literal["axial", "axial + planes", "planes"]
 SettingsT = TypeVar("SettingsT")
 
 
@@ -134,6 +137,34 @@ class DetectionSettings:
     """LUNA16 counts at most 100 marks per scan."""
     max_block_mvox: Annotated[float, {"min": 0.5, "max": 2000.0, "label": "Largest block (million voxels)"}] = 40.0
     """Larger scans run in overlapping blocks of at most this size."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingSettings:
+    """How a person reads a scan; napari's Preferences show the same fields."""
+
+    reader: Annotated[str, {"label": "Reader"}] = ""
+    """Who reads; readers have readings of their own."""
+    folder: Annotated[str, {"label": "Folder of readings"}] = ""
+    """Where readings are kept; empty: napari-alnct/readings in the home folder."""
+    mode: Annotated[ReadingMode, {"label": "Mode of a new reading"}] = "concurrent"
+    """Second reader and study hide the marks until the first read is ended."""
+    auto_advance: Annotated[bool, {"label": "Advance after a decision"}] = True
+    """Go to the next undecided mark after each decision."""
+    window: Annotated[WindowName, {"label": "Window of a new reading"}] = "lung"
+    """Grey-scale window that a new reading begins in."""
+    slab_mm: Annotated[float, {"min": 1.0, "max": 50.0, "label": "Slab (mm)"}] = 10.0
+    """Thickness of the slab that one key switches on and off."""
+    layout: Annotated[ReadingLayout, {"label": "Layout"}] = "axial + planes"
+    """Which planes a new reading shows."""
+    reading_scroll: Annotated[bool, {"label": "Reading scroll"}] = True
+    """The wheel moves slices and a drag with the right button changes the window."""
+    show_hint: Annotated[bool, {"label": "Show the hint line"}] = True
+    """A line with the most used keys above the list."""
 
     def __post_init__(self) -> None:
         """Check the bounds."""
