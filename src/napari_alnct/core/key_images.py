@@ -28,6 +28,7 @@ OUTSIDE_GREY = 110  # where there is no scan
 RING_GAP_MM = 1.0  # from a nodule's edge to its ring: the edge stays visible
 RING_WIDTH_PX = 2.0
 DASH_PX = 9.0
+BLACK: Colour = (0, 0, 0)
 UNKNOWN_DIAMETER_MM = 8.0  # ring of a mark whose size is not known
 BAR_MM = 10.0
 MARGIN_PX = 5
@@ -289,14 +290,17 @@ def _is_inside(scan: Geometry, grid: Geometry) -> NDArray[np.bool_]:
 
 
 def _blend_ring(colours: NDArray[np.float32], place_px: tuple[float, float], radius_px: float, ring: Ring) -> None:
-    """Paint a ring with smooth edges; every other dash is left out of a dashed one."""
+    """Paint a ring with smooth edges and a thin shade; every other dash is left out of a dashed one."""
     rows, columns = np.indices(colours.shape[:2], dtype=np.float32)
     down, right = rows - place_px[0], columns - place_px[1]
-    cover = np.clip(RING_WIDTH_PX / 2 + 0.5 - np.abs(np.hypot(down, right) - radius_px), 0, 1)
+    off_px = np.abs(np.hypot(down, right) - radius_px)
+    has_ink = np.ones(off_px.shape, dtype=bool)
     if ring.is_dashed or ring.diameter_mm <= 0:
         n_dashes = max(4, round(math.pi * radius_px / DASH_PX))
-        cover = cover * (np.cos(np.arctan2(down, right) * n_dashes) > 0)
-    colours += cover[..., None] * (np.asarray(ring.colour, dtype=np.float32) - colours)
+        has_ink = np.cos(np.arctan2(down, right) * n_dashes) > 0
+    for colour, width_px, weight in ((BLACK, RING_WIDTH_PX + 2, 0.5), (ring.colour, RING_WIDTH_PX, 1.0)):
+        cover = weight * np.clip(width_px / 2 + 0.5 - off_px, 0, 1) * has_ink
+        colours += cover[..., None] * (np.asarray(colour, dtype=np.float32) - colours)
 
 
 def _labels(n_pixels: int, letters: Sequence[str], pixel_mm: float) -> NDArray[np.bool_]:

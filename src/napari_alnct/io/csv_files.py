@@ -10,8 +10,9 @@ from __future__ import annotations
 import csv
 import gzip
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -132,9 +133,31 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Cell
         If a number is not finite.
     """
     with replacing_text(Path(path)) as file:
-        file.write(",".join(map(_cell, columns)) + "\n")
-        for row in rows:
-            file.write(",".join(map(_cell, row)) + "\n")
+        file.writelines(table_lines(columns, rows))
+
+
+def table_lines(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Iterator[str]:
+    """Give the lines of a CSV file; text cells are guarded, numbers are written as they are.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Header.
+    rows : iterable of sequence
+        Cells, as for `write_table`.
+
+    Yields
+    ------
+    str
+        With their line ends.
+
+    Raises
+    ------
+    TableError
+        If a number is not finite.
+    """
+    for row in chain((columns,), rows):
+        yield ",".join(map(_cell, row)) + "\n"
 
 
 class Number(str):
