@@ -73,3 +73,65 @@ def grid_of(viewer: ViewerModel) -> Any:
     """
     grid = getattr(getattr(viewer, "canvas", None), "grid", None)
     return viewer.grid if grid is None else grid
+
+
+def overlays_of(viewer: ViewerModel) -> tuple[Any, Any]:
+    """Give the overlays on the canvas and those in the scene.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        Any viewer.
+
+    Returns
+    -------
+    tuple of mapping
+        ``viewer.canvas.overlays`` and ``viewer.scene.overlays``; overlays can be added and deleted by name.
+    """
+    return viewer.canvas.overlays, viewer.scene.overlays
+
+
+def canvas_size(viewer: ViewerModel) -> tuple[int, int]:
+    """Give height and width of a viewer's canvas, pixels."""
+    height, width = viewer.canvas.size
+    return int(height), int(width)
+
+
+def discard_model(model: ViewerModel) -> None:
+    """Let go of what a viewer model without a window of its own hangs on: napari's settings, a thread of slicing.
+
+    Parameters
+    ----------
+    model : napari.components.ViewerModel
+        Not used any more.
+    """
+    from napari.settings import get_settings
+    from napari.utils.events import disconnect_events
+
+    model.layers.clear()
+    settings = get_settings()
+    for group in (settings.appearance, settings.application, settings.experimental):
+        for listener in (model, model.canvas, model.canvas.grid, model.scene.camera):
+            disconnect_events(group.events, listener)
+    settings.appearance.events.theme.disconnect(model.canvas.events.background_color)
+    model._layer_slicer.shutdown()
+
+
+def set_background(viewer: ViewerModel, colour: Any | None) -> Any:
+    """Give a canvas another background, whatever the theme; None: the theme's.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        Any viewer.
+    colour : colour or None
+        As napari takes them.
+
+    Returns
+    -------
+    colour or None
+        What it was before.
+    """
+    before = viewer.canvas.background_color_override
+    viewer.canvas.background_color_override = colour
+    return before

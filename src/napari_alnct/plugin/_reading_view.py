@@ -1,37 +1,53 @@
-"""The linked planes of a reading: one place, window, slab and field of view for axial, coronal and sagittal.
+"""The view of a reading: a scan in three linked planes, its window, its marks, and what of it was seen.
 
 A `ReadingView` drives the main viewer and two viewer models of its own for the side
 planes, which share the scan's array. It needs no window: `plugin._views` shows the side
-planes on the screen. Places are (x, y, z), LPS mm.
+planes on the screen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.geometry import Triple
 from napari_alnct.core.volume import Volume
-from napari_alnct.plugin._windows import PRESETS, Window
+from napari_alnct.plugin._compat import set_background
+from napari_alnct.plugin._layers import CT, ct_layer, layers_of
+from napari_alnct.plugin._linked_planes import LAYOUTS, LinkedPlanes
+from napari_alnct.plugin._mark_rings import MarkRings
+from napari_alnct.plugin._plane import MARGIN
+from napari_alnct.plugin._plane_mouse import PlaneMouse
+from napari_alnct.plugin._seen import SeenSlices
+from napari_alnct.plugin._viewport import add_quietly, bring_forward, keep_upright
+from napari_alnct.plugin._windows import PRESETS, SLABS_MM, Window, preset_window, window_text
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-LAYOUTS = ("axial", "axial + planes", "planes")
+LUNG = PRESETS["lung"]
+UNUSABLE = (KeyError, TypeError, ValueError, OverflowError, SettingsError)  # what a damaged state can raise
 
-__all__ = ["LAYOUTS", "PRESETS", "ReadingView"]
+__all__ = ["LAYOUTS", "PRESETS", "SLABS_MM", "ReadingView"]
 
 
-class ReadingView:
+class ReadingView(LinkedPlanes):
     """What is seen of a scan in three linked planes, and how.
 
     Parameters
     ----------
     viewer : napari.components.ViewerModel
         Its canvas is the main view.
+
+    Attributes
+    ----------
+    is_reading_scroll : bool
+        Whether the wheel moves slices and a drag with the right button changes the window; else as in napari.
 
     Signals
     -------
@@ -40,107 +56,248 @@ class ReadingView:
     window_changed, slab_changed, layout_changed, seen_changed : ()
     """
 
-    moved = Signal(object)
     window_changed = Signal()
-    slab_changed = Signal()
-    layout_changed = Signal()
     seen_changed = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
-        self.viewer = viewer
+        super().__init__(viewer)
+        self.is_reading_scroll = True
+        self._volume: Volume | None = None
+        self._image: Any = None  # the layer of the scan in the main viewer
+        self._window: Window | None = None
+        self._seen = SeenSlices(0)
+        self._marks: MarkRings | None = None
+        self._background = set_background(viewer, "black")
+        self._mice = [PlaneMouse(plane, self) for plane in self.planes]
+        viewer.layers.events.removed.connect(self._on_layer_removed)
+        keep_upright(viewer)
 
-    def open(self, volume: Volume) -> None:
-        """Show a scan: find its layer in the main viewer or make it, and show the same array in the side planes."""
-        raise NotImplementedError
+    # -- the scan -------------------------------------------------------------------------
 
     @property
     def volume(self) -> Volume | None:
-        """Give the scan in view, None before `open`."""
-        raise NotImplementedError
+        """Give the scan in view, None before `open` and when its layer was removed."""
+        return self._volume
 
-    @property
-    def place_xyz_mm(self) -> Triple:
-        """Give the place at the crosshair, LPS mm."""
-        raise NotImplementedError
+    def open(self, volume: Volume) -> None:
+        """Show a scan from its middle: find its layer or make it, and show the same array in the side planes.
 
-    def go_to(self, place_xyz_mm: Triple) -> None:
-        """Show a place in the middle of all planes; field of view, window and slab stay."""
-        raise NotImplementedError
+        Window, slab and layout stay as they were for the scan before.
 
-    def cursor_xyz_mm(self) -> Triple:
-        """Give the place under the mouse, in whichever plane it is; else the place at the crosshair."""
-        raise NotImplementedError
+        Parameters
+        ----------
+        volume : Volume
+            The scan; opening the one in view again only brings it forward.
+        """
+        if volume is not self._volume:
+            self._forget()
+            self._take(volume)
+        bring_forward(self.viewer, volume)
+
+    def _take(self, volume: Volume) -> None:
+        geometry = volume.geometry
+        found = layers_of(self.viewer.layers, volume, CT)
+        self._image = found[-1] if found else add_quietly(self.viewer, ct_layer(volume))
+        self._volume = volume
+        self._seen = SeenSlices(geometry.shape_zyx[0])
+        self.viewer.dims.ndisplay = 2
+        if self._window is not None:
+            self._image.contrast_limits = self._window
+        self._window = self._limits()
+        for side in self.sides:
+            image = add_quietly(side.viewer, ct_layer(volume))
+            image.contrast_limits = self._window
+        self._show_grid(geometry)
+        self._image.events.contrast_limits.connect(self._on_limits)
+        self.fit()
+        self.go_to(_middle(volume))
+
+    def _forget(self) -> None:
+        """Let go of the scan in view."""
+        self.show_marks(None)
+        if self._image is not None:
+            self._image.events.contrast_limits.disconnect(self._on_limits)
+        self._image = self._volume = None
+        self._seen = SeenSlices(0)
+        self._show_grid(None)
+        for side in self.sides:
+            side.viewer.layers.clear()
+        self._write()
+
+    def _on_layer_removed(self, event: Any) -> None:
+        if event.value is self._image and self._image is not None:
+            self._forget()
+        elif self._marks is not None and event.value is self._marks.source:
+            self.show_marks(None)
+
+    def fit(self) -> None:
+        """Show the whole axial slice; coronal and sagittal planes at the same scale."""
+        if self._volume is not None:
+            self.set_field(max(self._volume.geometry.extent_zyx_mm[1:]) / (1 - MARGIN))
+
+    # -- window and slab ----------------------------------------------------------------------
 
     @property
     def window_hu(self) -> Window:
         """Give the lowest and highest value shown, HU."""
-        raise NotImplementedError
+        return LUNG if self._window is None else self._window
 
     def set_window(self, low_hu: float, high_hu: float) -> None:
-        """Show values from low to high, in all planes."""
-        raise NotImplementedError
+        """Show values from low to high in all planes.
+
+        Parameters
+        ----------
+        low_hu, high_hu : float
+            HU.
+
+        Raises
+        ------
+        SettingsError
+            If low is not below high.
+        """
+        if not low_hu < high_hu:
+            raise SettingsError(f"a window from {low_hu:g} to {high_hu:g} HU shows nothing; give low below high")
+        self._window = (float(low_hu), float(high_hu))
+        if self._image is None:
+            self.window_changed.emit()
+        else:
+            self._image.contrast_limits = self._window
 
     def use_preset(self, name: str) -> None:
-        """Use the window of this name, one of `PRESETS`."""
-        raise NotImplementedError
+        """Use the window of a preset.
 
-    @property
-    def slab_mm(self) -> float:
-        """Give the true thickness of the axial slab, mm; 0 when it is off."""
-        raise NotImplementedError
+        Parameters
+        ----------
+        name : str
+            One of `PRESETS`.
 
-    def set_slab(self, slab_mm: float) -> None:
-        """Show maximum projections of about this thickness, in all planes; 0 for single slices."""
-        raise NotImplementedError
+        Raises
+        ------
+        SettingsError
+            If there is no such preset.
+        """
+        self.set_window(*preset_window(name))
 
-    @property
-    def field_mm(self) -> float:
-        """Give how many mm the shorter side of each canvas covers."""
-        raise NotImplementedError
+    def _limits(self) -> Window:
+        low, high = self._image.contrast_limits
+        return float(low), float(high)
 
-    def set_field(self, field_mm: float) -> None:
-        """Zoom all planes so that the shorter side of each canvas covers this many mm."""
-        raise NotImplementedError
+    def _on_limits(self) -> None:
+        """Follow the layer, however its limits were changed."""
+        self._window = self._limits()
+        for side in self.sides:
+            for image in side.viewer.layers[:1]:
+                image.contrast_limits = self._window
+        self._write()
+        self.window_changed.emit()
 
-    @property
-    def layout(self) -> str:
-        """Give the arrangement, one of `LAYOUTS`."""
-        raise NotImplementedError
-
-    def set_layout(self, name: str) -> None:
-        """Arrange the planes: one of `LAYOUTS`."""
-        raise NotImplementedError
-
-    @property
-    def is_reading_scroll(self) -> bool:
-        """Tell whether the wheel moves slices and a drag with the right button changes the window."""
-        raise NotImplementedError
-
-    @is_reading_scroll.setter
-    def is_reading_scroll(self, is_on: bool) -> None:
-        raise NotImplementedError
+    # -- what was seen ------------------------------------------------------------------------
 
     @property
     def seen_slices(self) -> NDArray[np.bool_]:
-        """Give for each axial slice whether the main view has shown it."""
-        raise NotImplementedError
+        """Give for each axial slice whether the main view has shown it, alone or in a slab."""
+        return self._seen.mask.copy()
 
     def seen_share(self, slices: range | None = None) -> float:
-        """Give the share of the axial slices (of these, such as those of the lungs, or of all) that were shown."""
-        raise NotImplementedError
+        """Give the share of the axial slices that were shown.
+
+        Parameters
+        ----------
+        slices : range, optional
+            Such as those of the lungs; default all.
+
+        Returns
+        -------
+        float
+            0 to 1.
+        """
+        return self._seen.share(slices)
+
+    def _seen_now(self) -> None:
+        index, beside = self.main.index, self.main.n_beside
+        if self.main.is_flat and self.main.axis == 0 and self._seen.add(index - beside, index + beside + 1):
+            self.seen_changed.emit()
+
+    def _write(self) -> None:
+        """Write window, slab and slice on the canvases."""
+        for plane in self._shown:
+            lines = [f"{plane.name} {plane.index} / {plane.n_slices - 1}"] if plane.is_flat else []
+            if plane is self.main and lines:
+                n_slices = 2 * plane.n_beside + 1
+                slab = [f"slab {self.slab_mm:g} mm, {n_slices} slices"] if self._wanted_slab_mm else []
+                lines = [window_text(self.window_hu), *slab, *lines]
+            plane.read_out = "\n".join(lines)
+
+    # -- marks, state, end --------------------------------------------------------------------
 
     def show_marks(self, layer: Any | None) -> None:
-        """Show the marks of a points layer of the main viewer in the side planes too; None: none."""
-        raise NotImplementedError
+        """Show the marks of a points layer of the main viewer in the side planes too.
+
+        Parameters
+        ----------
+        layer : napari.layers.Points or None
+            The copies follow it; None takes them away.
+        """
+        if self._marks is not None:
+            if self._marks.source is layer:
+                return
+            self._marks.close()
+            self._marks = None
+        if layer is not None and self._volume is not None:
+            self._marks = MarkRings(layer, [side.viewer for side in self.sides])
 
     def state(self) -> dict[str, Any]:
-        """Give place, window, slab, layout, field and seen slices as JSON values."""
-        raise NotImplementedError
+        """Give place, window, slab, layout, field and seen slices as JSON values.
+
+        Returns
+        -------
+        dict
+            For `restore`.
+        """
+        return {
+            "place_xyz_mm": list(self.place_xyz_mm),
+            "window_hu": list(self.window_hu),
+            "slab_mm": self._wanted_slab_mm,
+            "field_mm": self._field_mm,
+            "layout": self._layout,
+            "is_reading_scroll": self.is_reading_scroll,
+            "seen_slices": self._seen.ranges(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Show what `state` has described; what is missing or cannot be used stays as it is."""
-        raise NotImplementedError
+        """Show what `state` has described.
+
+        Parameters
+        ----------
+        state : dict
+            What is missing in it, or cannot be used, stays as it is.
+        """
+        steps: dict[str, Callable[[Any], None]] = {
+            "layout": self.set_layout,
+            "window_hu": lambda window: self.set_window(*window),
+            "slab_mm": self.set_slab,
+            "field_mm": self.set_field,
+            "place_xyz_mm": self.go_to,
+            "is_reading_scroll": lambda is_on: setattr(self, "is_reading_scroll", bool(is_on)),
+            "seen_slices": self._seen.add_ranges,
+        }
+        for name, step in steps.items():
+            try:
+                step(state[name])
+            except UNUSABLE:
+                continue
+        self.seen_changed.emit()
 
     def close(self) -> None:
         """Let go of the main viewer: callbacks, overlays, side planes; the scan's layer stays."""
-        raise NotImplementedError
+        self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        self._forget()
+        for mouse in self._mice:
+            mouse.close()
+        super().close()
+        set_background(self.viewer, self._background)
+
+
+def _middle(volume: Volume) -> Triple:
+    x, y, z = volume.geometry.index_to_world([n // 2 for n in volume.geometry.shape_zyx])
+    return float(x), float(y), float(z)
