@@ -6,10 +6,9 @@ by `ReviewSession.flush`, which the dock calls within a second. A place is (x, y
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from psygnal import Signal
 
@@ -36,15 +35,15 @@ from napari_alnct.core.review_actions import (
     Undo,
 )
 from napari_alnct.core.volume import Volume
-from napari_alnct.io.reviews import AUDIT, AuditEntry, ReviewStore, read_audit
+from napari_alnct.io.reviews import ReviewStore
+from napari_alnct.plugin._session_record import SessionRecord
 
-CURRENT_KEY = "current_mark"  # in the session on disk
 NEW_DIAMETER_MM = 8.0  # what a mark of unknown size is resized from
 LEAST_DIAMETER_MM = 1.0
 LINK_MM = 3.0  # a new mark this near to one of the detector's of no known size is on the same place
 
 
-class ReviewSession:
+class ReviewSession(SessionRecord):
     """The reading of one scan by one reader.
 
     Parameters
@@ -59,19 +58,18 @@ class ReviewSession:
     changed : (Review,)
         The review, or what of it is shown, is another one.
     current_changed : (Mark or None,)
-        The reader is at another mark; sent for every jump, also to the same one.
-    saved : ()
-        Everything is on disk, the place included.
+        The reader is at another mark.
+    jumped : (Mark,)
+        The views are to show this mark; also sent when it was the current one already.
     """
 
     changed = Signal(Review)
     current_changed = Signal(object)
-    saved = Signal()
+    jumped = Signal(object)
 
     def __init__(self, store: ReviewStore, settings: ReadingSettings | None = None) -> None:
-        self._store = store
+        super().__init__(store)
         self.settings = settings or ReadingSettings()
-        self._current_id: int | None = store.stored.session.get(CURRENT_KEY)
         self._shown_threshold: float | None = None  # while a slider moves: not in the record
         if not store.stored.entries and not store.is_read_only and self.settings.mode != store.review.mode:
             store.act(SetMode(mode=self.settings.mode))
@@ -118,36 +116,6 @@ class ReviewSession:
         return next((mark for mark in review.shown if mark.mark_id == self._current_id), None)
 
     @property
-    def is_read_only(self) -> bool:
-        """Tell whether another window has this reading."""
-        return self._store.is_read_only
-
-    @property
-    def reader(self) -> str:
-        """Give who reads."""
-        return self._store.reader
-
-    @property
-    def folder(self) -> Path:
-        """Give the folder of this reading."""
-        return self._store.folder
-
-    @property
-    def place(self) -> dict[str, Any]:
-        """Give what `flush` saved last, as it was when the reading was opened."""
-        return dict(self._store.stored.session)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Give what is to be told about the record that was opened."""
-        return self._store.stored.notes
-
-    @property
-    def entries(self) -> list[AuditEntry]:
-        """Give the log, from the disk."""
-        return read_audit(self._store.folder / AUDIT)[0]
-
-    @property
     def undecided(self) -> list[Mark]:
         """Give the shown marks that wait for a decision."""
         return [mark for mark in self.review.shown if mark.status == "unreviewed"]
@@ -163,13 +131,19 @@ class ReviewSession:
         self._step(-1)
 
     def go_to(self, mark_id: int | None) -> None:
-        """Go to a mark.
+        """Go to a mark, the views too.
 
         Parameters
         ----------
         mark_id : int or None
             Number; one that may not be seen, or None, leaves no current mark.
         """
+        self.choose(mark_id)
+        if self.current is not None:
+            self.jumped.emit(self.current)
+
+    def choose(self, mark_id: int | None) -> None:
+        """Make a mark the current one and leave the views where they are; otherwise as `go_to`."""
         self._current_id = mark_id
         if self.current is None:
             self._current_id = None
@@ -264,7 +238,7 @@ class ReviewSession:
     # -- own marks -------------------------------------------------------------------------------
 
     def add_at(self, place_xyz_mm: Triple, diameter_mm: float = -1.0) -> Mark:
-        """Add a nodule that the detector missed, and go to it.
+        """Add a nodule that the detector missed; it is the current mark then.
 
         Parameters
         ----------
@@ -283,7 +257,7 @@ class ReviewSession:
             position_xyz_mm=(place[0], place[1], place[2]), diameter_mm=diameter_mm, linked_to=self._shown_at(place)
         )
         mark = self.act(action).marks[-1]
-        self.go_to(mark.mark_id)
+        self.choose(mark.mark_id)
         return mark
 
     def move_to(self, place_xyz_mm: Triple, mark_id: int | None = None) -> None:
@@ -291,7 +265,7 @@ class ReviewSession:
         mark = self._own(mark_id, "moved")
         x, y, z = (float(value) for value in place_xyz_mm)
         self.act(MoveMark(mark_id=mark.mark_id, position_xyz_mm=(x, y, z)))
-        self.go_to(mark.mark_id)
+        self.choose(mark.mark_id)
 
     def resize(self, diameter_mm: float, mark_id: int | None = None) -> None:
         """Give an own mark, by default the current one, another diameter in mm."""
@@ -304,11 +278,11 @@ class ReviewSession:
         self.resize((mark.diameter_mm if mark.diameter_mm > 0 else NEW_DIAMETER_MM) + step_mm)
 
     def delete(self, mark_id: int | None = None) -> None:
-        """Delete an own mark, by default the current one, and go to the mark before it."""
+        """Delete an own mark, by default the current one; the mark before it is current then."""
         mark = self._own(mark_id, "deleted; reject it")
         before = neighbour(self.review, mark.mark_id, -1)
         self.act(DeleteMark(mark_id=mark.mark_id))
-        self.go_to(None if before is None else before.mark_id)
+        self.choose(None if before is None else before.mark_id)
 
     def _own(self, mark_id: int | None, verb: str) -> Mark:
         mark = self._wanted() if mark_id is None else self.review.mark(mark_id)
@@ -375,21 +349,3 @@ class ReviewSession:
     def declare_searched(self, share: float) -> None:
         """Declare the lungs searched, with the share of slices that were seen, 0 to 1."""
         self.act(MarkSearched(share_of_slices=share))
-
-    # -- keeping ----------------------------------------------------------------------------------------
-
-    def flush(self, session: Mapping[str, Any]) -> None:
-        """Save the place of the reader beside the log; nothing happens in a window that may only look.
-
-        Parameters
-        ----------
-        session : mapping
-            JSON values: what the views show.
-        """
-        if not self.is_read_only:
-            self._store.save({**session, CURRENT_KEY: self._current_id})
-            self.saved.emit()
-
-    def close(self) -> None:
-        """Let another window write."""
-        self._store.close()
