@@ -139,7 +139,6 @@ class ReviewMarks:
             **world_attributes(),
         )
         self.viewer.add_layer(layer)
-        layer.editable = not self.session.is_read_only
         if active is not None:
             self.viewer.layers.selection.active = active
         return layer
