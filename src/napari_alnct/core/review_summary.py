@@ -13,6 +13,7 @@ from typing import Literal
 
 from napari_alnct.core.notice import NO_CANDIDATE
 from napari_alnct.core.operating_points import OperatingScale
+from napari_alnct.core.proposals import TABLE_NAME
 from napari_alnct.core.review import Review
 from napari_alnct.core.review_actions import Mark, ReviewAction, SetCandidates
 
@@ -143,10 +144,28 @@ def expectation(review: Review) -> str:
     return "not known" if scale is None else scale.text(review.threshold)
 
 
+def model_text(review: Review) -> str:
+    """Give what proposed the marks, in words.
+
+    Parameters
+    ----------
+    review : Review
+        Any review.
+
+    Returns
+    -------
+    str
+        The name of the model, or that it is not known.
+    """
+    if review.model_name == TABLE_NAME:
+        return f"{NO_MODEL}, from {TABLE_NAME}"
+    return review.model_name or NO_MODEL
+
+
 def _candidate_sentence(review: Review, state: CandidateState) -> str:
     if state in STATE_TEXT:
         return STATE_TEXT[state]
-    model = review.model_name or NO_MODEL
+    model = model_text(review)
     if state == "none":
         return NO_CANDIDATE.format(threshold=review.threshold, model=model)
     proposed = [mark for mark in review.marks if not mark.is_own]

@@ -18,6 +18,7 @@ from napari_alnct import __version__
 from napari_alnct.core.errors import ReadError, ReviewError, TableError
 from napari_alnct.core.geometry import Shape, Triple
 from napari_alnct.core.notice import CATEGORY_CAVEAT, HEATMAP_CAVEAT, NOTICE, THRESHOLD_CAVEAT
+from napari_alnct.core.proposals import TABLE_NAME
 from napari_alnct.core.review import Review, replay
 from napari_alnct.core.review_actions import ReviewAction, SetCandidates, action_from_json, action_to_json
 from napari_alnct.core.review_summary import ReviewSummary, summarise
@@ -37,7 +38,6 @@ FLAG_TEXT = {  # in place of sentences that quote a file
     "several_series": "The folder of the scan held more than one series.",
     "header": "The header of the file contradicts itself; what was used is told when the scan is opened.",
 }
-TABLE_NAME = "a table of candidates"  # in place of a name that came without a model's hash
 PATH = re.compile(r"(^|\s)[/~]|[A-Za-z]:[\\/]|\w[\\/]\w+[\\/]")
 
 
@@ -295,7 +295,7 @@ def _fault_kind(fault: Exception | str) -> str:
 
 
 def _without_table_names(reading: Reading) -> Reading:
-    """Give the reading without the file names that stand for a model where there was none."""
+    """Give the reading without names that came without a model's hash: they may be those of files."""
 
     def unnamed(name: str, sha256: str) -> str:
         return TABLE_NAME if name and (not sha256 or PATH.search(name)) else name

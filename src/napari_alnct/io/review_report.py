@@ -26,7 +26,7 @@ from napari_alnct.core.key_images import (
 )
 from napari_alnct.core.notice import NOTICE
 from napari_alnct.core.review_actions import LockFirstRead, Mark
-from napari_alnct.core.review_summary import NO_MODEL, STATUS_TEXT, expectation, told_marks
+from napari_alnct.core.review_summary import STATUS_TEXT, expectation, model_text, told_marks
 from napari_alnct.core.volume import Volume
 from napari_alnct.io.png_files import data_address, png_bytes
 from napari_alnct.io.review_record import CAVEATS, Reading
@@ -175,7 +175,7 @@ def candidate_facts(reading: Reading) -> Facts:
     proposed = [mark for mark in review.marks if not mark.is_own]
     shown = "hidden" if not review.is_unlocked else f"{sum(map(review.is_shown, proposed))} of {len(proposed)}"
     return [
-        ("Model", review.model_name or NO_MODEL),
+        ("Model", model_text(review)),
         ("SHA-256 of the model", review.model_sha256 or "none"),
         ("Threshold", f"{review.threshold:.4g}"),
         ("Expected at this threshold", expectation(review)),
