@@ -20,6 +20,7 @@ from napari_alnct.core.review_actions import (
     Mark,
     MarkSearched,
     MoveMark,
+    NoteExport,
     Redo,
     ResizeMark,
     ReviewAction,
@@ -257,9 +258,15 @@ def test_actions_alone_make_the_review_through_json_too(seed: int) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_an_export_is_a_line_of_the_log_and_changes_nothing(review: Review) -> None:
+    """Also what can be undone stays."""
+    decided = apply(review, Decide(mark_id=1, status="accepted"))
+    assert apply(decided, action_from_json(action_to_json(NoteExport(formats="csv, html")))) == decided
+
+
 def test_every_action_has_a_name_and_strange_ones_are_refused() -> None:
     """A record of a later version is not half understood."""
-    assert len(KINDS) == 14
+    assert len(KINDS) == 15
     for values in (
         {"kind": "erase"},
         {"kind": "decide"},

@@ -219,10 +219,19 @@ def test_a_moving_slider_is_shown_and_not_written(session: ReviewSession) -> Non
     session.changed.connect(lambda review: shown.append(len(review.shown)))
     for threshold in (0.4, 0.6, 0.8):
         session.show_threshold(threshold)
-    session.set_threshold(0.8)
-    session.set_threshold(0.8)
+    session.settle_threshold()
+    session.settle_threshold()
     assert shown == [3, 2, 1, 1]
     assert len(session.entries) == n_before + 1
+
+
+def test_a_decision_while_the_slider_moves_is_logged_at_what_was_shown(session: ReviewSession) -> None:
+    """The threshold is written before the decision."""
+    session.show_threshold(0.6)
+    session.next()
+    session.decide("accepted")
+    assert [type(entry.action).__name__ for entry in session.entries[-2:]] == ["SetThreshold", "Decide"]
+    assert session.review.threshold == 0.6
 
 
 def test_a_slider_that_comes_back_writes_nothing(session: ReviewSession) -> None:

@@ -25,6 +25,7 @@ from napari_alnct.core.review_actions import (
     Mark,
     MarkSearched,
     MoveMark,
+    NoteExport,
     Redo,
     ResizeMark,
     ReviewAction,
@@ -317,6 +318,9 @@ def _(action: SetCandidates, review: Review) -> Review:
     )
 
 
+_applied.register(NoteExport, lambda action, review: review)
+
+
 @_applied.register
 def _(action: Undo, review: Review) -> Review:
     if not review.undone:
@@ -368,9 +372,9 @@ def distance_mm(first: Triple, second: Triple) -> float:
 
 def _same_place(new: Mark, others: Sequence[Mark]) -> Mark | None:
     near = [
-        (distance_mm(new.position_xyz_mm, other.position_xyz_mm), other)
+        (apart_mm, other)
         for other in others
-        if distance_mm(new.position_xyz_mm, other.position_xyz_mm)
+        if (apart_mm := distance_mm(new.position_xyz_mm, other.position_xyz_mm))
         <= (other.diameter_mm / 2 if other.diameter_mm > 0 else SAME_PLACE_MM)
     ]
     return min(near, key=lambda pair: pair[0])[1] if near else None

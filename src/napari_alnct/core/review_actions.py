@@ -146,6 +146,13 @@ class MarkSearched:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoteExport:
+    """Say that files were exported, such as ``csv, html``; the review stays as it is."""
+
+    formats: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Undo:
     """Take back the last change of marks."""
 
@@ -168,6 +175,7 @@ ReviewAction = (
     | SetMode
     | LockFirstRead
     | MarkSearched
+    | NoteExport
     | Undo
     | Redo
 )
@@ -184,6 +192,7 @@ KINDS: dict[str, Any] = {
     "mode": SetMode,
     "first read done": LockFirstRead,
     "searched": MarkSearched,
+    "export": NoteExport,
     "undo": Undo,
     "redo": Redo,
 }

@@ -30,6 +30,7 @@ from napari_alnct.core.review_actions import (
     Redo,
     ResizeMark,
     ReviewAction,
+    SetCandidates,
     SetMode,
     SetThreshold,
     Undo,
@@ -184,12 +185,18 @@ class ReviewSession(SessionRecord):
         OSError
             If it cannot be written; the review is as before.
         """
+        self.settle_threshold()  # first, so that the log says what was shown when this happened
         self._store.act(action)
-        self._shown_threshold = None
-        if self.current is None:
-            self._current_id = None
+        if isinstance(action, SetCandidates):
+            self._shown_threshold = None
+        self._leave_hidden()
         self.changed.emit(self.review)
         return self.review
+
+    def _leave_hidden(self) -> None:
+        """Be at no mark when the current one may not be seen any more."""
+        if self._current_id is not None and self.current is None:
+            self.choose(None)
 
     def decide(self, status: str, reason: str = "") -> None:
         """Decide on the current mark, and go on where the settings say so.
@@ -326,16 +333,24 @@ class ReviewSession(SessionRecord):
 
     def show_threshold(self, threshold: float) -> None:
         """Show marks from this score on, for now: while a slider moves nothing is written."""
-        self._shown_threshold = threshold
+        self._shown_threshold = min(1.0, max(0.0, threshold))
+        self._leave_hidden()
         self.changed.emit(self.review)
 
-    def set_threshold(self, threshold: float) -> None:
-        """Show marks from this score on; this is written, unless nothing changes by it."""
-        if threshold != self._store.review.threshold:
-            self.act(SetThreshold(threshold=threshold))
-        elif self._shown_threshold is not None:
-            self._shown_threshold = None
+    def settle_threshold(self) -> None:
+        """Write the threshold that is shown, unless nothing changed by it or another window has the reading."""
+        shown = self._shown_threshold
+        if shown is None or self.is_read_only:
+            return
+        self._shown_threshold = None
+        if shown != self._store.review.threshold:
+            self._store.act(SetThreshold(threshold=shown))
             self.changed.emit(self.review)
+
+    def set_threshold(self, threshold: float) -> None:
+        """Show marks from this score on, and write it."""
+        self.show_threshold(threshold)
+        self.settle_threshold()
 
     def set_mode(self, mode: str) -> None:
         """Choose how to read, before the detector's marks are seen."""
