@@ -356,7 +356,7 @@ def neighbour(
     Returns
     -------
     Mark or None
-        None when there is no further one: the list does not go round.
+        None at the end: the list does not go round.
     """
     place = next((k for k, mark in enumerate(review.marks) if mark.mark_id == mark_id), None)
     if place is None:
@@ -371,13 +371,12 @@ def distance_mm(first: Triple, second: Triple) -> float:
 
 
 def _same_place(new: Mark, others: Sequence[Mark]) -> Mark | None:
-    near = [
-        (apart_mm, other)
-        for other in others
-        if (apart_mm := distance_mm(new.position_xyz_mm, other.position_xyz_mm))
-        <= (other.diameter_mm / 2 if other.diameter_mm > 0 else SAME_PLACE_MM)
-    ]
-    return min(near, key=lambda pair: pair[0])[1] if near else None
+    def apart_mm(other: Mark) -> float:
+        return distance_mm(new.position_xyz_mm, other.position_xyz_mm)
+
+    reach = (other.diameter_mm / 2 if other.diameter_mm > 0 else SAME_PLACE_MM for other in others)
+    near = [other for other, mm in zip(others, reach, strict=True) if apart_mm(other) <= mm]
+    return min(near, key=apart_mm, default=None)
 
 
 def _relinked(numbered: Sequence[Mark], before: Review) -> list[Mark]:
@@ -393,7 +392,7 @@ def _relinked(numbered: Sequence[Mark], before: Review) -> list[Mark]:
 
 def _with_mark(review: Review, changed: Mark) -> Review:
     marks = tuple(changed if mark.mark_id == changed.mark_id else mark for mark in review.marks)
-    return _with_marks(review, marks) if marks != review.marks else review
+    return review if marks == review.marks else _with_marks(review, marks)
 
 
 def _with_marks(review: Review, marks: tuple[Mark, ...]) -> Review:

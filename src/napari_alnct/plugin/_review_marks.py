@@ -187,12 +187,7 @@ class ReviewMarks:
         return diameters * [LOOKS[mark.status].widening for mark in marks] / MARK_UNIT_MM
 
     def _on_current(self, mark: Mark | None) -> None:
-        if self._marks:
-            self._is_drawing = True
-            try:
-                self._draw_looks(self.session.review)
-            finally:
-                self._is_drawing = False
+        self._draw(self.session.review)
 
     # -- edits in the layer ------------------------------------------------------------------------
 

@@ -189,8 +189,8 @@ class ReviewSession(SessionRecord):
         self._store.act(action)
         if isinstance(action, SetCandidates):
             self._shown_threshold = None
-        self._leave_hidden()
         self.changed.emit(self.review)
+        self._leave_hidden()
         return self.review
 
     def _leave_hidden(self) -> None:
@@ -334,8 +334,8 @@ class ReviewSession(SessionRecord):
     def show_threshold(self, threshold: float) -> None:
         """Show marks from this score on, for now: while a slider moves nothing is written."""
         self._shown_threshold = min(1.0, max(0.0, threshold))
-        self._leave_hidden()
         self.changed.emit(self.review)
+        self._leave_hidden()
 
     def settle_threshold(self) -> None:
         """Write the threshold that is shown, unless nothing changed by it or another window has the reading."""
