@@ -41,6 +41,8 @@ SUBCOMMANDS = {  # name -> line in the overview; each lives in the module of thi
     "crossval": "Cross-validate the detector: prepare, train and test fold by fold, one joined FROC.",
     "froc": "Judge candidates against reference nodules: FROC and CPM by LUNA16's rule.",
     "report": "Write one self-contained HTML page of a run, with examples as pictures.",
+    "study": "Make a reader study: name the cases, give each reader an order.",
+    "study-table": "Join all readers' decisions into tables for analysis.",
     "models": "List the bundled models, show what one says of itself, check one, fetch another.",
 }
 GENERAL_FLAGS = ("--help", "-h", "--version")

@@ -1,0 +1,248 @@
+"""All readings of a folder as two tables for analysis: one row a decision, one row a case and reader.
+
+A mark of a reader's own that was made before the first read was ended was *found unaided*. Readers and
+cases are told by name, never by file; a case that nobody has begun has a row too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_alnct.core.errors import ReviewError, SettingsError
+from napari_alnct.core.notice import NOTICE
+from napari_alnct.core.review import Review, apply, distance_mm
+from napari_alnct.core.review_actions import LockFirstRead, Mark, MarkSearched, SetCandidates
+from napari_alnct.io.csv_files import Cell, Number
+from napari_alnct.io.reviews import AUDIT, HASH_LENGTH, AuditEntry, read_audit, reader_folder
+from napari_alnct.io.study import Study
+from napari_alnct.io.tables import DIAMETER, POSITION, SCORE
+
+DECISION_COLUMNS = (
+    *("case", "reader", "mark", "source", "status", "is_unaided", "is_shown", "reason", "note", "linked_to"),
+    *(*POSITION, DIAMETER, SCORE, "decided_utc", "mode", "threshold", "model", "model_sha256", "notice"),
+)
+CASE_COLUMNS = (
+    *("case", "reader", "place_in_order", "state", "mode", "first_utc", "last_utc", "first_read_ended_utc"),
+    *("searched_utc", "searched_share", "n_actions", "n_candidates", "n_shown", "n_undecided", "n_findings"),
+    *("n_own", "n_own_unaided", "threshold", "model", "model_sha256", "voxel_sha256_start", "fault", "notice"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredReading:
+    """A reading as found on disk; ``fault`` says why its record cannot be used."""
+
+    voxel_start: str
+    reader: str
+    entries: tuple[AuditEntry, ...] = ()
+    fault: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracedReading:
+    """What became of a reading, and when.
+
+    Parameters
+    ----------
+    review : Review
+        Where it stands.
+    decided_utc : dict of int to str
+        Mark to the time of its last decision; an own mark's is that of its making.
+    unaided : frozenset of int
+        Own marks made before the first read was ended.
+    first_read_utc, searched_utc : str
+        When, empty where it did not happen.
+    """
+
+    review: Review
+    decided_utc: dict[int, str]
+    unaided: frozenset[int]
+    first_read_utc: str
+    searched_utc: str
+
+
+def find_readings(root: Path) -> list[StoredReading]:
+    """Give all readings below a folder of readings; nothing is locked or changed.
+
+    Parameters
+    ----------
+    root : Path
+        As `napari_alnct.io.reviews.ReviewStore` has it.
+
+    Returns
+    -------
+    list of StoredReading
+        In order of scan and reader; damaged ones with their fault.
+
+    Raises
+    ------
+    SettingsError
+        If the folder is not there, or holds no reading.
+    """
+    root = Path(root)
+    found = [_stored(path) for path in sorted(root.glob(f"{'[0-9a-f]' * HASH_LENGTH}/*/{AUDIT}"))]
+    if not found:
+        raise SettingsError(f"{root.name} holds no readings; name the folder of readings of the Preferences")
+    return found
+
+
+def trace(entries: Sequence[AuditEntry]) -> TracedReading:
+    """Give what became of a reading, and when, by going through its log.
+
+    Parameters
+    ----------
+    entries : sequence of AuditEntry
+        The whole log.
+
+    Returns
+    -------
+    TracedReading
+    """
+    review, times, unaided = Review(), dict[int, str](), set[int]()
+    first_read_utc = searched_utc = ""
+    for entry in entries:
+        before, review = review, apply(review, entry.action)
+        if isinstance(entry.action, SetCandidates):  # marks get new numbers
+            same = _same_marks(before, review)
+            times = {new: times[old] for new, old in same.items()}
+            unaided = {new for new, old in same.items() if old in unaided}
+        status = {mark.mark_id: mark.status for mark in before.marks}
+        if not isinstance(entry.action, SetCandidates):
+            times = {
+                mark.mark_id: times[mark.mark_id] if status.get(mark.mark_id) == mark.status else entry.utc
+                for mark in review.marks
+                if mark.status != "unreviewed"
+            }
+        if not review.is_unlocked or isinstance(entry.action, LockFirstRead):
+            unaided = {mark.mark_id for mark in review.marks if mark.is_own}
+        if isinstance(entry.action, LockFirstRead):
+            first_read_utc = entry.utc
+        elif isinstance(entry.action, MarkSearched):
+            searched_utc = entry.utc
+    return TracedReading(
+        review=review,
+        decided_utc=times,
+        unaided=frozenset(mark.mark_id for mark in review.marks if mark.is_own and mark.mark_id in unaided),
+        first_read_utc=first_read_utc,
+        searched_utc=searched_utc,
+    )
+
+
+def study_rows(
+    stored: Sequence[StoredReading], study: Study | None = None
+) -> tuple[list[tuple[Cell, ...]], list[tuple[Cell, ...]]]:
+    """Give the rows of both tables.
+
+    Parameters
+    ----------
+    stored : sequence of StoredReading
+        From `find_readings`.
+    study : Study, optional
+        Names cases and readers, and says which are missing; without it a case is the start of its voxel hash.
+
+    Returns
+    -------
+    decisions : list of tuple
+        Cells of `DECISION_COLUMNS`: all marks that were shown to a reader or made by one.
+    cases : list of tuple
+        Cells of `CASE_COLUMNS`; of a study, one row for each case and reader, begun or not.
+    """
+    decisions: list[tuple[Cell, ...]] = []
+    cases: list[tuple[Cell, ...]] = []
+    for case, place, reading in _wanted(stored, study):
+        traced = None if reading.fault or not reading.entries else trace(reading.entries)
+        cases.append(_case_row(case, place, reading, traced))
+        if traced is not None:
+            decisions += [_decision_row(case, reading, traced, mark) for mark in _told(traced.review)]
+    return decisions, cases
+
+
+def is_finished(review: Review) -> bool:
+    """Tell whether a reading is done: marks shown, all decided, and the lungs declared searched.
+
+    Parameters
+    ----------
+    review : Review
+        Where it stands. In the mode second reader the unaided first read is the search.
+
+    Returns
+    -------
+    bool
+    """
+    is_searched = review.searched_share is not None or review.mode == "second reader"
+    return review.is_unlocked and is_searched and review.n_decided == len(review.shown)
+
+
+def _wanted(stored: Sequence[StoredReading], study: Study | None) -> Iterator[tuple[str, Cell, StoredReading]]:
+    """Give case, place in the reader's order and reading, in the order of the tables."""
+    if study is None:
+        yield from ((reading.voxel_start, "", reading) for reading in stored)
+        return
+    by_place = {(reading.voxel_start, reader_folder(reading.reader)): reading for reading in stored}
+    for reader in study.readers:
+        order = study.order_for(reader)
+        for case in study.cases:
+            start = case.voxel_sha256[:HASH_LENGTH]
+            missing = StoredReading(voxel_start=start, reader=reader)
+            reading = by_place.get((start, reader_folder(reader)), missing)
+            yield case.name, order.index(case) + 1, reading
+
+
+def _stored(path: Path) -> StoredReading:
+    folder = path.parent
+    try:
+        entries = tuple(read_audit(path)[0])
+    except ReviewError as error:
+        return StoredReading(voxel_start=folder.parent.name, reader=folder.name, fault=str(error))
+    reader = entries[-1].reader if entries else folder.name
+    return StoredReading(voxel_start=folder.parent.name, reader=reader, entries=entries)
+
+
+def _same_marks(before: Review, after: Review) -> dict[int, int]:
+    """Give for each decided mark its earlier number: the nearest of the same status; statuses are carried over."""
+    same = {}
+    for mark in after.marks:
+        alike = [other for other in before.marks if other.status == mark.status]
+        if mark.status != "unreviewed" and alike:
+            nearest = min(alike, key=lambda other: distance_mm(other.position_xyz_mm, mark.position_xyz_mm))
+            same[mark.mark_id] = nearest.mark_id
+    return same
+
+
+def _told(review: Review) -> list[Mark]:
+    return [mark for mark in review.marks if mark.is_own or review.is_unlocked]
+
+
+def _decision_row(case: str, reading: StoredReading, traced: TracedReading, mark: Mark) -> tuple[Cell, ...]:
+    review = traced.review
+    return (
+        *(case, reading.reader, mark.mark_id, "reader" if mark.is_own else "detector", mark.status),
+        *(int(mark.mark_id in traced.unaided), int(review.is_shown(mark)), mark.reason, mark.note),
+        "" if mark.linked_to is None else mark.linked_to,
+        *map(Number.exact, (*mark.position_xyz_mm, mark.diameter_mm)),
+        "" if mark.score is None else Number.exact(mark.score),
+        *(traced.decided_utc.get(mark.mark_id, ""), review.mode, Number.exact(review.threshold)),
+        *(review.model_name, review.model_sha256, NOTICE),
+    )
+
+
+def _case_row(case: str, place: Cell, reading: StoredReading, traced: TracedReading | None) -> tuple[Cell, ...]:
+    start = (case, reading.reader, place)
+    end = (reading.voxel_start, reading.fault, NOTICE)
+    if traced is None:
+        n_blank = len(CASE_COLUMNS) - len(start) - len(end) - 1
+        return (*start, "damaged" if reading.fault else "not begun", *[""] * n_blank, *end)
+    review, entries = traced.review, reading.entries
+    told = _told(review)
+    proposed = [mark for mark in told if not mark.is_own]
+    shown = [mark for mark in proposed if review.is_shown(mark)]
+    return (
+        *(*start, "done" if is_finished(review) else "under way", review.mode, entries[0].utc, entries[-1].utc),
+        *(traced.first_read_utc, traced.searched_utc),
+        "" if review.searched_share is None else Number.exact(review.searched_share),
+        *(len(entries), len(proposed), len(shown), sum(mark.status == "unreviewed" for mark in shown)),
+        *(len(review.findings), len(told) - len(proposed), len(traced.unaided), Number.exact(review.threshold)),
+        *(review.model_name, review.model_sha256, *end),
+    )
