@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from napari_alnct.batch.study import join_study
-from napari_alnct.batch.study_tables import find_readings, is_finished, trace
+from napari_alnct.batch.study_tables import find_readings, trace
 from napari_alnct.cli.app import dispatch
 from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.geometry import Geometry
@@ -23,7 +23,6 @@ from napari_alnct.core.review_actions import (
     MarkSearched,
     ReviewAction,
     SetMode,
-    SetThreshold,
     Undo,
 )
 from napari_alnct.io.metaimage_writer import write_metaimage
@@ -117,23 +116,6 @@ def find_entries(actions: tuple[ReviewAction, ...]) -> tuple[AuditEntry, ...]:
         )
         for k, action in enumerate(actions)
     )
-
-
-@pytest.mark.parametrize(
-    ("actions", "is_done"),
-    [
-        ((), False),
-        ((candidates(), Decide(mark_id=1, status="accepted"), *DECIDED), False),
-        ((candidates(), Decide(mark_id=1, status="accepted"), *DECIDED, MarkSearched(share_of_slices=1.0)), True),
-        ((candidates(), MarkSearched(share_of_slices=1.0)), False),
-        ((SetMode(mode="second reader"), MarkSearched(share_of_slices=1.0)), False),
-        ((SetMode(mode="second reader"), candidates(), LockFirstRead(), SetThreshold(threshold=0.99)), True),
-    ],
-    ids=["fresh", "not searched", "done", "not decided", "first read not ended", "second reader, none above"],
-)
-def test_when_a_reading_is_done(actions: tuple[ReviewAction, ...], is_done: bool) -> None:
-    """Marks shown and decided, lungs searched; a second reader's first read is the search."""
-    assert is_finished(replay(actions)) == is_done
 
 
 def test_marks_that_are_hidden_are_in_no_table(tmp_path: Path) -> None:

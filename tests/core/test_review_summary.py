@@ -17,7 +17,7 @@ from napari_alnct.core.review_actions import (
     SetMode,
     SetThreshold,
 )
-from napari_alnct.core.review_summary import expectation, summarise, told_marks
+from napari_alnct.core.review_summary import expectation, is_finished, summarise, told_marks
 
 MARKS = tuple(
     Mark(mark_id=k + 1, position_xyz_mm=(10.0 * k, 0.0, 0.0), diameter_mm=6.0, score=score)
@@ -109,3 +109,28 @@ def test_expected_false_marks_come_from_the_model() -> None:
     """Its own number at its threshold; not known without a table."""
     assert expectation(replay([FOUND])) == "1 false mark per scan"
     assert expectation(Review()) == "not known"
+
+
+@pytest.mark.parametrize(
+    ("actions", "is_done"),
+    [
+        ((), False),
+        ((FOUND, Decide(mark_id=1, status="accepted"), Decide(mark_id=2, status="rejected")), False),
+        (
+            (
+                FOUND,
+                Decide(mark_id=1, status="accepted"),
+                Decide(mark_id=2, status="rejected"),
+                MarkSearched(share_of_slices=1.0),
+            ),
+            True,
+        ),
+        ((FOUND, MarkSearched(share_of_slices=1.0)), False),
+        ((SetMode(mode="second reader"), MarkSearched(share_of_slices=1.0)), False),
+        ((SetMode(mode="second reader"), FOUND, LockFirstRead(), SetThreshold(threshold=0.99)), True),
+    ],
+    ids=["fresh", "not searched", "done", "not decided", "first read not ended", "second reader, none above"],
+)
+def test_when_a_reading_is_done(actions: tuple[ReviewAction, ...], is_done: bool) -> None:
+    """Marks shown and decided, lungs searched; a second reader's first read is the search."""
+    assert is_finished(replay(actions)) == is_done

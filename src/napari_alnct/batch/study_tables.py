@@ -14,6 +14,7 @@ from napari_alnct.core.errors import ReviewError, SettingsError
 from napari_alnct.core.notice import NOTICE
 from napari_alnct.core.review import Review, apply, distance_mm
 from napari_alnct.core.review_actions import LockFirstRead, Mark, MarkSearched, SetCandidates
+from napari_alnct.core.review_summary import is_finished, told_marks
 from napari_alnct.io.csv_files import Cell, Number
 from napari_alnct.io.reviews import AUDIT, HASH_LENGTH, AuditEntry, read_audit, reader_folder
 from napari_alnct.io.study import Study
@@ -155,24 +156,8 @@ def study_rows(
         traced = None if reading.fault or not reading.entries else trace(reading.entries)
         cases.append(_case_row(case, place, reading, traced))
         if traced is not None:
-            decisions += [_decision_row(case, reading, traced, mark) for mark in _told(traced.review)]
+            decisions += [_decision_row(case, reading, traced, mark) for mark in told_marks(traced.review)]
     return decisions, cases
-
-
-def is_finished(review: Review) -> bool:
-    """Tell whether a reading is done: marks shown, all decided, and the lungs declared searched.
-
-    Parameters
-    ----------
-    review : Review
-        Where it stands. In the mode second reader the unaided first read is the search.
-
-    Returns
-    -------
-    bool
-    """
-    is_searched = review.searched_share is not None or review.mode == "second reader"
-    return review.is_unlocked and is_searched and review.n_decided == len(review.shown)
 
 
 def _wanted(stored: Sequence[StoredReading], study: Study | None) -> Iterator[tuple[str, Cell, StoredReading]]:
@@ -211,10 +196,6 @@ def _same_marks(before: Review, after: Review) -> dict[int, int]:
     return same
 
 
-def _told(review: Review) -> list[Mark]:
-    return [mark for mark in review.marks if mark.is_own or review.is_unlocked]
-
-
 def _decision_row(case: str, reading: StoredReading, traced: TracedReading, mark: Mark) -> tuple[Cell, ...]:
     review = traced.review
     return (
@@ -235,7 +216,7 @@ def _case_row(case: str, place: Cell, reading: StoredReading, traced: TracedRead
         n_blank = len(CASE_COLUMNS) - len(start) - len(end) - 1
         return (*start, "damaged" if reading.fault else "not begun", *[""] * n_blank, *end)
     review, entries = traced.review, reading.entries
-    told = _told(review)
+    told = told_marks(review)
     proposed = [mark for mark in told if not mark.is_own]
     shown = [mark for mark in proposed if review.is_shown(mark)]
     return (

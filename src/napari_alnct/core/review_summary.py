@@ -127,6 +127,22 @@ def told_marks(review: Review) -> tuple[Mark, ...]:
     return tuple(mark for mark in review.marks if mark.is_own or review.is_unlocked)
 
 
+def is_finished(review: Review) -> bool:
+    """Tell whether a reading is done: marks shown, all decided, and the lungs declared searched.
+
+    Parameters
+    ----------
+    review : Review
+        Where it stands. In the mode second reader the unaided first read is the search.
+
+    Returns
+    -------
+    bool
+    """
+    is_searched = review.searched_share is not None or review.mode == "second reader"
+    return review.is_unlocked and is_searched and review.n_decided == len(review.shown)
+
+
 def expectation(review: Review) -> str:
     """Give the false marks per scan to expect at the threshold, in words.
 
