@@ -26,6 +26,7 @@ from napari_alnct.training.fold_judging import (
     froc_of,
     froc_summary,
     groups,
+    pasted_lung,
     placing,
     untouched,
 )
@@ -48,6 +49,7 @@ def figures_of(folds: list[list[Search]]) -> dict[str, Any]:
         "by group at 1 false mark per scan": groups(scored, 1.0),
         "by group at 4 false marks per scan": groups(scored, 4.0),
         "placing of what is shown": placing(scored, threshold),
+        "pasted plain lung, at the threshold": pasted_lung(scored, threshold),
         "scans as they are, at the threshold": untouched(scored, threshold),
     }
 

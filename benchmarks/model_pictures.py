@@ -25,9 +25,8 @@ from PIL import Image
 from napari_alnct.core.detector import cut_cube
 from napari_alnct.training.cases import TrainingCase
 from napari_alnct.training.fold_judging import cross_fitted, froc_of, outcomes
-from napari_alnct.training.fold_scores import N_INSERTED, Search, read_searches
+from napari_alnct.training.fold_scores import Search, read_searches, searched_host
 from napari_alnct.training.folds import pack_folds
-from napari_alnct.training.marks import insert_donors
 from napari_alnct.training.settings import BuildSettings
 from napari_alnct.training.sources import cube_names, load_pack_cases, load_pack_donors, pack_case_names
 
@@ -92,8 +91,7 @@ def _hosts(
         for number, name in enumerate(fold.cases):
             for case, turn in sorted(wanted):
                 if case == name:
-                    seed = 8000 + 100 * number + turn
-                    yield (case, turn), insert_donors(cases[case], donors, N_INSERTED, crops.round_hu, seed)[0].hu
+                    yield (case, turn), searched_host(cases[case], donors, turn, 100 * number)[0].hu
 
 
 def draw(tiles: list[Tile], title: str, colour: str, path: Path) -> None:

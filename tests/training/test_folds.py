@@ -14,10 +14,19 @@ from napari_alnct.training.fold_judging import (
     froc_of,
     groups,
     outcomes,
+    pasted_lung,
     placing,
     untouched,
 )
-from napari_alnct.training.fold_scores import OWN, Search, SearchedNodule, read_searches
+from napari_alnct.training.fold_scores import (
+    CONTROL,
+    CONTROL_TURN,
+    OWN,
+    SCORES_VERSION,
+    Search,
+    SearchedNodule,
+    read_searches,
+)
 from napari_alnct.training.folds import fold_settings, pack_folds
 from napari_alnct.training.joint_score import NODULES_PER_SCAN, fit_joint_score
 from napari_alnct.training.settings import BuildSettings
@@ -149,6 +158,17 @@ def test_groups_and_placing_by_hand() -> None:
     }
 
 
+def test_pasted_lung_is_counted_apart() -> None:
+    """A marked piece is no nodule, no error of the curve, and stands in a figure of its own."""
+    piece = [nodule(0, sort=CONTROL), nodule(None, sort=CONTROL), nodule(1, sort=OWN)]
+    pasted = search("LIDC-IDRI-1", CONTROL_TURN, [2.0, 5.0], [0, 1], piece)
+    with_it, without = scored(LIDC, LIDC_2, pasted), scored(LIDC, LIDC_2)
+    assert pasted_lung(with_it, 1.0) == {"n": 2, "marked": 1}
+    assert pasted_lung(with_it, 3.0) == {"n": 2, "marked": 0}
+    assert froc_of(with_it).fp_per_scan.tolist() == froc_of(without).fp_per_scan.tolist()
+    assert len(outcomes(with_it)) == len(outcomes(without)) == 4
+
+
 def test_the_interval_holds_the_figure_and_shrinks_to_it_for_equal_scans() -> None:
     """Scans that behave alike leave nothing to chance."""
     alike = [search(f"LIDC-IDRI-{k}", 1, [3.0, 1.0], [1, 0], [nodule(0), nodule(None)]) for k in range(4)]
@@ -201,7 +221,7 @@ def test_searches_survive_the_disk(tmp_path: Path) -> None:
     from napari_alnct.training.fold_scores import _to_json
 
     path = tmp_path / "scores.json"
-    path.write_text(json.dumps({"version": 1, "model": "m", "sha256": "a", "searches": [_to_json(LIDC)]}))
+    path.write_text(json.dumps({"version": SCORES_VERSION, "model": "m", "sha256": "a", "searches": [_to_json(LIDC)]}))
     (again,) = read_searches(path, sha256="a")
     assert again.nodules == LIDC.nodules
     assert np.array_equal(again.labels, LIDC.labels)

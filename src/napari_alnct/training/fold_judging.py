@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_alnct.evaluation.bootstrap import interval
 from napari_alnct.evaluation.froc import FP_RATES, FrocCurve, curve_of_scores
-from napari_alnct.training.fold_scores import OWN, Search, SearchedNodule
+from napari_alnct.training.fold_scores import CONTROL, CONTROL_TURN, OWN, Search, SearchedNodule
 from napari_alnct.training.joint_score import JointScore, fit_joint_score
 
 SIZES_MM = ((3.0, 5.0), (5.0, 8.0), (8.0, 12.0), (12.0, 40.0))
@@ -74,7 +74,7 @@ def fit_searches(searches: Sequence[Search], *, second_look: bool = True) -> Joi
     -------
     JointScore
     """
-    used = [s for s in searches if s.counts_errors]
+    used = [s for s in searches if s.counts_errors and s.turn != CONTROL_TURN]
     first, second, labels = (np.concatenate([getattr(s, name) for s in used]) for name in ("first", "second", "labels"))
     n_nodules = np.mean([len(s.nodules) for s in used])
     return fit_joint_score(first, second if second_look else None, labels, nodules_per_scan=float(n_nodules))
@@ -94,12 +94,12 @@ def outcomes(scored: Sequence[Scored], *, own: bool = False) -> list[NoduleOutco
     -------
     list of NoduleOutcome
     """
-    found = []
-    for search, scores in scored:
-        for nodule in search.nodules:
-            if (nodule.sort == OWN) == own and (search.turn == 0) == own:
-                found.append(_outcome(search, scores, nodule))
-    return found
+    return [
+        _outcome(search, scores, nodule)
+        for search, scores in scored
+        for nodule in search.nodules
+        if nodule.sort != CONTROL and (nodule.sort == OWN) == own and (search.turn == 0) == own
+    ]
 
 
 def _outcome(search: Search, scores: FloatArray, nodule: SearchedNodule) -> NoduleOutcome:
@@ -125,10 +125,34 @@ def froc_of(scored: Sequence[Scored]) -> FrocCurve:
     -------
     FrocCurve
     """
-    counted = [(search, scores) for search, scores in scored if search.turn and search.counts_errors]
+    counted = [(search, scores) for search, scores in scored if _counts(search)]
     errors = [scores[search.labels == 0] for search, scores in counted]
     hits = np.array([o.score for o in outcomes(scored)])
     return curve_of_scores(hits, np.concatenate([np.zeros(0), *errors]), len(counted))
+
+
+def _counts(search: Search) -> bool:
+    """Tell whether the errors of a search are counted: nodules inserted, every other finding known."""
+    return search.counts_errors and 0 < search.turn < CONTROL_TURN
+
+
+def pasted_lung(scored: Sequence[Scored], threshold: float) -> dict[str, int]:
+    """Give how many pieces of pasted plain lung are marked at a threshold: the seam must be no cue.
+
+    Parameters
+    ----------
+    scored : sequence of (Search, ndarray)
+        Of all folds.
+    threshold : float
+        Lowest score shown.
+
+    Returns
+    -------
+    dict
+        ``n`` pieces, ``marked``.
+    """
+    pieces = [_outcome(s, v, nodule) for s, v in scored for nodule in s.nodules if nodule.sort == CONTROL]
+    return {"n": len(pieces), "marked": sum(piece.score >= threshold for piece in pieces)}
 
 
 def froc_interval(scored: Sequence[Scored], *, seed: int = 0) -> tuple[FloatArray, tuple[float, float]]:
@@ -150,7 +174,7 @@ def froc_interval(scored: Sequence[Scored], *, seed: int = 0) -> tuple[FloatArra
     curves = {case: froc_of(part) for case, part in parts.items()}
     hits = {case: np.array([o.score for o in outcomes(part)]) for case, part in parts.items()}
     errors = {
-        case: np.concatenate([np.zeros(0), *(v[s.labels == 0] for s, v in part if s.turn and s.counts_errors)])
+        case: np.concatenate([np.zeros(0), *(v[s.labels == 0] for s, v in part if _counts(s))])
         for case, part in parts.items()
     }
     rng, samples = np.random.default_rng(seed), list[FloatArray]()

@@ -28,14 +28,17 @@ from napari_alnct.training.cases import TrainingCase
 from napari_alnct.training.folds import PackFold
 from napari_alnct.training.insertion import Donor
 from napari_alnct.training.marks import find_marks, insert_donors
+from napari_alnct.training.placement import Placed
 from napari_alnct.training.settings import BuildSettings
 from napari_alnct.training.sources import cube_names, load_pack_cases, load_pack_donors, pack_case_names
 
 N_TURNS = 6  # searches of each scan with inserted nodules
 N_INSERTED = 10  # tried per search: the density of a test bed, not of a patient
-OWN = "own"  # sort of a nodule that is in the scan itself
+N_CONTROLS = 20  # pieces of plain lung pasted in one further search, to see whether the seam is marked
+OWN, CONTROL = "own", "control"  # sorts of what is no inserted nodule
+CONTROL_TURN = N_TURNS + 1
 FULLY_ANNOTATED = "LIDC-IDRI"  # of these every finding is marked or excluded, so a mark on nothing is an error
-SCORES_VERSION = 1
+SCORES_VERSION = 2
 ARRAYS = {
     "first": float,
     "second": float,
@@ -61,8 +64,9 @@ class SearchedNodule:
 class Search:
     """One search of one scan.
 
-    ``turn``: 0 for the scan as it is; ``first``, ``second`` (M,): logits of the marks; ``labels`` (M,): 1 in a
-    nodule, 0 an error, -1 on an excluded finding; ``positions_xyz_mm`` (M, 3); ``diameters_mm`` (M,).
+    ``turn``: 0 for the scan as it is, the last one for pasted plain lung; ``first``, ``second`` (M,): logits of the
+    marks; ``labels`` (M,): 1 in a nodule, 0 an error, -1 on an excluded finding; ``positions_xyz_mm`` (M, 3);
+    ``diameters_mm`` (M,).
     """
 
     case: str
@@ -119,7 +123,7 @@ def score_fold(
     searches = []
     for number, case in enumerate(cases):
         searches += list(_searches(checkpoint, case, donors, 100 * number, mirrored_passes))
-        log(f"{case.name}: {len(searches[-1].first)} marks in the last of {N_TURNS + 1} searches")
+        log(f"{case.name}: {len(searches[-1].first)} marks in the last of {CONTROL_TURN + 1} searches")
     _write(out, checkpoint, searches)
     return searches
 
@@ -145,14 +149,11 @@ def _searches(
     assert checkpoint.classifier is not None
     first, second = (Runner(n, cpu, choose_precision(cpu)) for n in (checkpoint.detector, checkpoint.classifier))
     prepare, edge = checkpoint.recipe.prepare, checkpoint.classifier.settings.patch_vox
-    for turn in range(N_TURNS + 1):
-        n_donors = N_INSERTED if turn else 0
-        host, placed = insert_donors(case, donors, n_donors, BuildSettings().crops.round_hu, 8000 + seed + turn)
+    for turn in range(CONTROL_TURN + 1):
+        host, placed = searched_host(case, donors, turn, seed)
         marks = find_marks(first, host, prepare, DetectionSettings(mirrored_passes=mirrored_passes))
-        n_own = len(case.diameters_mm)
-        sorts, names = (OWN,) * n_own + placed.sorts, ("",) * n_own + placed.names
-        scales = (1.0,) * n_own + placed.scales
-        places = host.geometry.index_to_world(host.centres_zyx_vox)
+        spots = _Spots.of(case, host, placed)
+        places = host.geometry.index_to_world(spots.centres_zyx_vox)
         distance = np.linalg.norm(places[:, None] - marks.peaks.positions_xyz_mm[None], axis=2)
         yield Search(
             case=case.name,
@@ -164,15 +165,62 @@ def _searches(
             diameters_mm=marks.peaks.diameters_mm,
             nodules=tuple(
                 SearchedNodule(
-                    diameter_mm=float(host.diameters_mm[k]),
-                    sort=sorts[k],
-                    donor=names[k],
-                    scale=float(scales[k]),
+                    diameter_mm=float(spots.diameters_mm[k]),
+                    sort=spots.sorts[k],
+                    donor=spots.names[k],
+                    scale=float(spots.scales[k]),
                     position_xyz_mm=(float(places[k, 0]), float(places[k, 1]), float(places[k, 2])),
-                    marks=tuple(np.flatnonzero(distance[k] < host.diameters_mm[k] / 2).tolist()),
+                    marks=tuple(np.flatnonzero(distance[k] < spots.diameters_mm[k] / 2).tolist()),
                 )
-                for k in range(len(sorts))
+                for k in range(len(spots.sorts))
             ),
+        )
+
+
+def searched_host(case: TrainingCase, donors: Sequence[Donor], turn: int, seed: int) -> tuple[TrainingCase, Placed]:
+    """Give what is searched in a turn: the scan as it is, with inserted nodules, or with pasted plain lung.
+
+    Parameters
+    ----------
+    case : TrainingCase
+        Held-out scan.
+    donors : sequence of Donor
+        Held-out nodules.
+    turn : int
+        0 as it is, 1 to `N_TURNS` with nodules, `CONTROL_TURN` with plain lung.
+    seed : int
+        Of the scan within its fold.
+
+    Returns
+    -------
+    tuple of (TrainingCase, Placed)
+    """
+    n_donors = N_INSERTED if 0 < turn <= N_TURNS else 0
+    n_controls = N_CONTROLS if turn == CONTROL_TURN else 0
+    round_hu = BuildSettings().crops.round_hu
+    return insert_donors(case, donors, n_donors, round_hu, 8000 + seed + turn, n_controls=n_controls)
+
+
+@dataclass(frozen=True, eq=False)
+class _Spots:
+    """Own nodules, inserted ones and controls of a searched scan, in this order."""
+
+    centres_zyx_vox: NDArray[np.float64]
+    diameters_mm: NDArray[np.float64]
+    sorts: tuple[str, ...]
+    names: tuple[str, ...]
+    scales: tuple[float, ...]
+
+    @classmethod
+    def of(cls, case: TrainingCase, host: TrainingCase, placed: Placed) -> _Spots:
+        """Give those of a search."""
+        n_own, n_controls = len(case.diameters_mm), len(placed.control_diameters_mm)
+        return cls(
+            np.vstack([host.centres_zyx_vox, placed.controls_zyx_vox]),
+            np.concatenate([host.diameters_mm, placed.control_diameters_mm]),
+            (OWN,) * n_own + placed.sorts + (CONTROL,) * n_controls,
+            ("",) * n_own + placed.names + ("",) * n_controls,
+            (1.0,) * n_own + placed.scales + (1.0,) * n_controls,
         )
 
 

@@ -70,26 +70,27 @@ def with_donors(case: TrainingCase, donors: Sequence[Donor], n_donors: int, roun
     TrainingCase
         Its nodules are those of the case, then the inserted ones.
     """
-    return insert_donors(case, donors, n_donors, round_hu, seed)[0]
+    return insert_donors(case, donors, n_donors, round_hu, seed, n_controls=n_donors // 2)[0]
 
 
 def insert_donors(
-    case: TrainingCase, donors: Sequence[Donor], n_donors: int, round_hu: float, seed: int
+    case: TrainingCase, donors: Sequence[Donor], n_donors: int, round_hu: float, seed: int, *, n_controls: int = 0
 ) -> tuple[TrainingCase, Placed]:
-    """Give the case with donors and half as many plain-lung controls put into it, and what was inserted.
+    """Give the case with donors and plain-lung controls put into it, and what went where.
 
     Parameters
     ----------
     case, donors, n_donors, round_hu, seed
         As in `with_donors`.
+    n_controls : int
+        How many to try. They carry pieces of vessel, which a detector may well mark: none where false marks
+        are counted.
 
     Returns
     -------
     tuple of (TrainingCase, Placed)
         The nodules of the case are its own, then the inserted ones.
     """
-    if not donors or n_donors < 1:
-        return case, Placed(np.zeros((0, 3)), np.zeros(0), (), (), ())
     rng = np.random.default_rng((seed, 1234))
     hu = case.hu.astype(np.float32)
     taken = (
@@ -97,7 +98,10 @@ def insert_donors(
         np.concatenate([case.diameters_mm / 2, case.ignored_radii_mm]),
     )
     frame = PatchFrame(np.zeros(3, int), max(hu.shape))
-    placed = place_donors(hu, case, frame, donors, taken, n_donors, n_donors // 2, round_hu, rng)
+    n_donors, n_controls = (n_donors, n_controls) if donors else (0, 0)
+    placed = place_donors(hu, case, frame, donors, taken, n_donors, n_controls, round_hu, rng)
+    if n_donors + n_controls < 1:
+        return case, placed
     host = replace(
         case,
         hu=np.rint(hu).astype(np.int16),

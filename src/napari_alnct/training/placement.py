@@ -29,7 +29,8 @@ class Placed:
     """Donors that found a place, one entry each.
 
     ``centres_zyx_vox`` (K, 3), voxels of the host; ``diameters_mm`` (K,); ``sorts``: where they sit
-    (`SPOT_SORTS`); ``names`` of the donors; ``scales``: new size over old size.
+    (`SPOT_SORTS`); ``names`` of the donors; ``scales``: new size over old size;
+    ``controls_zyx_vox`` (L, 3), ``control_diameters_mm`` (L,): where plain lung went.
     """
 
     centres_zyx_vox: FloatArray
@@ -37,6 +38,8 @@ class Placed:
     sorts: tuple[str, ...]
     names: tuple[str, ...]
     scales: tuple[float, ...]
+    controls_zyx_vox: FloatArray
+    control_diameters_mm: FloatArray
 
 
 def place_donors(
@@ -82,6 +85,7 @@ def place_donors(
     """
     places, radii = [tuple(p) for p in taken[0]], list(taken[1])
     placed: list[tuple[NDArray[np.int_], float, str, str, float]] = []
+    controls: list[tuple[NDArray[np.int_], float]] = []
     for k in range(n_donors + n_controls):
         original, scale = draw_donor(donors, rng)
         donor = transform_donor(original, scale, rng)
@@ -97,12 +101,19 @@ def place_donors(
             continue
         donor = _rounded(donor, round_hu)
         blend(hu, donor, centre, way)
-        if not is_control:
+        if is_control:
+            controls.append((centre, donor.diameter_mm))
+        else:
             placed.append((centre, donor.diameter_mm, sort, original.name, scale))
             places.append(tuple(centre.astype(float)))
             radii.append(donor.diameter_mm / 2)
     centres, diameters, sorts, names, scales = zip(*placed, strict=True) if placed else ((), (), (), (), ())
-    return Placed(np.array(centres, float).reshape(-1, 3), np.array(diameters, float), sorts, names, scales)
+    where, widths = zip(*controls, strict=True) if controls else ((), ())
+    return Placed(*_arrays(centres, diameters), sorts, names, scales, *_arrays(where, widths))
+
+
+def _arrays(centres: Sequence[NDArray[np.int_]], diameters: Sequence[float]) -> tuple[FloatArray, FloatArray]:
+    return np.array(centres, float).reshape(-1, 3), np.array(diameters, float)
 
 
 def _as_control(donor: Donor, case: TrainingCase, rng: np.random.Generator) -> Donor:
