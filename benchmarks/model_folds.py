@@ -18,7 +18,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_alnct.core.checkpoint import read_checkpoint
+from napari_alnct.core.detector import Detector
+from napari_alnct.core.findings import positions_xyz_mm
+from napari_alnct.evaluation.matching import match_scan
+from napari_alnct.io.images import read_volume
+from napari_alnct.io.tables import read_annotations
 from napari_alnct.training.calibration import Calibration, points, write_calibration
 from napari_alnct.training.fold_judging import (
     cross_fitted,
@@ -32,6 +39,7 @@ from napari_alnct.training.fold_judging import (
 )
 from napari_alnct.training.fold_scores import Search, score_fold
 from napari_alnct.training.folds import PackFold, pack_folds
+from napari_alnct.training.sources import pack_series
 
 N_FOLDS = 3
 Scored = Any
@@ -52,6 +60,41 @@ def figures_of(folds: list[list[Search]]) -> dict[str, Any]:
         "pasted plain lung, at the threshold": pasted_lung(scored, threshold),
         "scans as they are, at the threshold": untouched(scored, threshold),
     }
+
+
+def whole_scans(pack: Path, models: list[tuple[Path, PackFold]]) -> list[dict[str, Any]]:
+    """Give what each fold's model shows on LUNA16 scans at full resolution that it never saw, from file to marks."""
+    series, rows = pack_series(pack), []
+    annotations = read_annotations(pack / "luna16" / "CSVFILES" / "annotations.csv")
+    others = read_annotations(pack / "luna16" / "CSVFILES" / "annotations_excluded.csv")
+    for path in sorted((pack / "luna16").glob("subset*/*.mhd")):
+        volume = read_volume(path)
+        case = next(name for name, uid in series.items() if uid == volume.series_uid)
+        for model in (model for model, fold in models if case in fold.cases):
+            result = Detector.load(model).detect(volume)
+            nodules, excluded = (
+                [n for n in table if n.series_uid == volume.series_uid] for table in (annotations, others)
+            )
+            match = match_scan(
+                positions_xyz_mm(result.candidates),
+                np.array([c.score for c in result.candidates]),
+                positions_xyz_mm(nodules),
+                np.array([n.diameter_mm for n in nodules]),
+                positions_xyz_mm(excluded),
+                np.array([n.diameter_mm for n in excluded]),
+            )
+            errors = match.false_positive_scores
+            rows.append(
+                {
+                    "case": case,
+                    "model": result.model_name,
+                    "threshold": result.threshold,
+                    "scores of its nodules": [round(float(v), 3) for v in match.nodule_scores],
+                    "false marks above each": [int((errors >= v).sum()) for v in match.nodule_scores],
+                    "false marks shown": int((errors >= result.threshold).sum()),
+                }
+            )
+    return rows
 
 
 def calibration_of(folds: list[list[Search]], results: dict[str, Any]) -> Calibration:
@@ -140,6 +183,7 @@ def run() -> None:
     searched = [score_fold(model, options.data, fold, out, print) for model, fold, out in todo]
     figures = {"folds": [budget_of(model) for model, _, _ in todo], **figures_of(searched)}
     if not options.model:
+        figures["LUNA16 scans at full resolution"] = whole_scans(options.data, [(m, fold) for m, fold, _ in todo])
         figures["folds"] += ["not run"] * (N_FOLDS - len(todo))
         write_calibration(options.calibration, calibration_of(searched, figures))
     options.out.parent.mkdir(parents=True, exist_ok=True)
