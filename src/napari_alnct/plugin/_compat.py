@@ -135,3 +135,19 @@ def set_background(viewer: ViewerModel, colour: Any | None) -> Any:
     before = viewer.canvas.background_color_override
     viewer.canvas.background_color_override = colour
     return before
+
+
+def warm_up() -> None:
+    """Have napari load now what the first layer of a session needs: units, image tools; a third of a second once."""
+    import numpy as np
+    from napari.layers import Image, Points
+
+    Image(np.zeros((2, 2, 2), np.int16), units=("mm",) * 3, contrast_limits=(0, 1))
+    Points(np.zeros((1, 3)), units=("mm",) * 3)
+
+
+def canvas_of_window(viewer: ViewerModel) -> Any:
+    """Give the canvas on which a viewer with a window draws, whose ``events.draw`` tells when; None without one."""
+    window = getattr(viewer, "window", None)
+    qt_viewer = getattr(window, "_qt_viewer", None)
+    return getattr(qt_viewer, "canvas", None)

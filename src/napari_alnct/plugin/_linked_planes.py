@@ -7,7 +7,7 @@ body, however large they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,11 @@ class LinkedPlanes:
     viewer : napari.components.ViewerModel
         Its canvas is the main view.
 
+    Attributes
+    ----------
+    later : callable or None
+        Has `catch_up` called soon; drawing three canvases for each slice would slow the scroll. None: at once.
+
     Signals
     -------
     moved : (tuple of float)
@@ -55,6 +60,8 @@ class LinkedPlanes:
         self._field_mm = 0.0
         self._layout = LAYOUTS[1]
         self._is_linking = False
+        self._still: Plane | None = None  # where the user scrolled or clicked last
+        self.later: Callable[[], None] | None = None
         for plane in self.planes:
             plane.sliced.connect(self._on_sliced)
             plane.zoomed.connect(self._on_zoomed)
@@ -120,21 +127,38 @@ class LinkedPlanes:
         return self.place_xyz_mm
 
     def _move(self, place_zyx_mm: Triple, *, recentre: bool = False, still: Plane | None = None) -> None:
-        """Go to a place; planes that would lose sight of it are recentred, never the one where the user is."""
-        self._place = place_zyx_mm
+        self._place, self._still = place_zyx_mm, still
+        self._show_place(recentre=recentre)
+        self._tell_place()
+
+    def _show_place(self, *, recentre: bool = False) -> None:
+        """Show the place in all planes; those that lost sight of it are recentred, not the one where the user is."""
         with self._linking():
             for plane in self._shown:
-                is_lost = plane is not still and not plane.sees(place_zyx_mm)
-                plane.move_to(place_zyx_mm, recentre=recentre or is_lost)
+                is_lost = plane is not self._still and not plane.sees(self._place)
+                plane.move_to(self._place, recentre=recentre or is_lost)
+
+    def _tell_place(self) -> None:
         self._seen_now()
         self._write()
         self.moved.emit(self.place_xyz_mm)
 
     def _on_sliced(self, plane: Plane) -> None:
-        if not self._is_linking and self._geometry is not None:
-            place = list(self._place)
-            place[plane.axis] = plane.slice_mm
-            self._move((place[0], place[1], place[2]), still=plane)
+        """Follow a scroll: only crosshairs of the other planes move, and those may wait."""
+        if self._is_linking or self._geometry is None:
+            return
+        place = list(self._place)
+        place[plane.axis] = plane.slice_mm
+        self._place, self._still = (place[0], place[1], place[2]), plane
+        if self.later is None:
+            self._show_place()
+        else:
+            self.later()
+        self._tell_place()
+
+    def catch_up(self) -> None:
+        """Do what a scroll has left for `later`."""
+        self._show_place()
 
     @contextmanager
     def _linking(self) -> Iterator[None]:

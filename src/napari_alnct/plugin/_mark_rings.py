@@ -64,10 +64,11 @@ def _copy_of(source: Any) -> Any:
     attributes = {name: getattr(source, name) for name in (*LOOK, *STYLE, *PLACE, "projection_mode")}
     if len(source.data) == 0:
         attributes = {name: value for name, value in attributes.items() if name not in LOOK}
-    return Points(np.array(source.data), ndim=3, name=source.name, **attributes)
+    return Points(np.array(source.data), ndim=3, name=source.name, metadata=dict(source.metadata), **attributes)
 
 
 def _make_alike(source: Any, copy: Any) -> None:
+    copy.metadata = dict(source.metadata)
     if not np.array_equal(source.data, copy.data):
         copy.selected_data = set()
         copy.data = np.array(source.data)

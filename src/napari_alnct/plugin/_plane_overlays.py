@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-from napari.components.overlays import TextOverlay
+from typing import TYPE_CHECKING
 
 from napari_alnct.plugin._compat import overlays_of
-from napari_alnct.plugin._crosshair import CrosshairOverlay, make_drawable
+from napari_alnct.plugin._overlays import EDGES, CanvasTextOverlay, CrosshairOverlay, make_drawable
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 ENDS = (("F", "H"), ("A", "P"), ("R", "L"))  # of the axes z, y, x: at the low and the high end, in LPS
-EDGES = ("top_center", "bottom_center", "middle_left", "middle_right")
 PREFIX = "alnct_"  # of the names of our overlays
-LETTER_POINTS, TEXT_POINTS = 13, 10
-TEXT_COLOUR, TEXT_BACK = (1.0, 1.0, 1.0, 1.0), (0.0, 0.0, 0.0, 0.45)
 
 
 def edge_letters(order: tuple[int, ...], orientation: tuple[str, str]) -> dict[str, str]:
@@ -38,9 +33,9 @@ def edge_letters(order: tuple[int, ...], orientation: tuple[str, str]) -> dict[s
     Examples
     --------
     >>> edge_letters((0, 1, 2), ("down", "right"))
-    {'top_center': 'A', 'bottom_center': 'P', 'middle_left': 'R', 'middle_right': 'L'}
+    {'top': 'A', 'bottom': 'P', 'left': 'R', 'right': 'L'}
     >>> edge_letters((2, 0, 1), ("up", "right"))
-    {'top_center': 'H', 'bottom_center': 'F', 'middle_left': 'A', 'middle_right': 'P'}
+    {'top': 'H', 'bottom': 'F', 'left': 'A', 'right': 'P'}
     """
     rows, columns = (ENDS[axis - (len(order) - 3)] for axis in order[-2:])
     vertical, horizontal = (str(direction) for direction in orientation)
@@ -61,41 +56,32 @@ class PlaneOverlays:
     def __init__(self, viewer: ViewerModel) -> None:
         make_drawable()
         self._viewer = viewer
-        look = {"color": TEXT_COLOUR, "box": True, "box_color": TEXT_BACK}
-        self._texts: dict[str, Any] = {
-            edge: TextOverlay(position=edge, font_size=LETTER_POINTS, **look) for edge in EDGES
-        }
-        self._texts["read_out"] = TextOverlay(position="bottom_left", font_size=TEXT_POINTS, **look)
+        self._text = CanvasTextOverlay()
         self.crosshair = CrosshairOverlay()
         on_canvas, in_scene = overlays_of(viewer)
-        for name, overlay in self._texts.items():
-            on_canvas[PREFIX + name] = overlay
+        on_canvas[f"{PREFIX}text"] = self._text
         in_scene[f"{PREFIX}crosshair"] = self.crosshair
 
     @property
     def letters(self) -> dict[str, str]:
-        """Give the letters on the canvas, edge to letter."""
-        return {edge: str(self._texts[edge].text) for edge in EDGES if self._texts[edge].visible}
+        """Give the letters on the canvas, edge to letter; empty where none are shown."""
+        shown = zip(EDGES, self._text.letters, strict=True) if self._text.visible else ()
+        return {edge: letter for edge, letter in shown if letter}
 
     @letters.setter
     def letters(self, letters: Mapping[str, str]) -> None:
-        for edge in EDGES:
-            self._write(edge, letters.get(edge, ""))
+        top, bottom, left, right = (letters.get(edge, "") for edge in EDGES)
+        self._text.letters = (top, bottom, left, right)
+        self._text.visible = bool(letters)
 
     @property
     def read_out(self) -> str:
-        """Give the text in the lower left corner."""
-        return str(self._texts["read_out"].text)
+        """Give the text in the lower left corner; it is seen when letters are."""
+        return "\n".join(filter(None, (self._text.lines, self._text.last_line)))
 
     @read_out.setter
     def read_out(self, text: str) -> None:
-        self._write("read_out", text)
-
-    def _write(self, name: str, text: str) -> None:
-        overlay = self._texts[name]
-        if overlay.text != text:
-            overlay.text = text
-        overlay.visible = bool(text)
+        self._text.lines, _, self._text.last_line = text.rpartition("\n")
 
     def close(self) -> None:
         """Take them off."""

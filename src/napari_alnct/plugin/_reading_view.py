@@ -48,6 +48,8 @@ class ReadingView(LinkedPlanes):
     ----------
     is_reading_scroll : bool
         Whether the wheel moves slices and a drag with the right button changes the window; else as in napari.
+    counts_drawn : bool
+        Whether a slice counts as seen when `note_drawn` says so; else as soon as the viewer goes there.
 
     Signals
     -------
@@ -62,6 +64,7 @@ class ReadingView(LinkedPlanes):
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__(viewer)
         self.is_reading_scroll = True
+        self.counts_drawn = False
         self._volume: Volume | None = None
         self._image: Any = None  # the layer of the scan in the main viewer
         self._window: Window | None = None
@@ -121,7 +124,8 @@ class ReadingView(LinkedPlanes):
         self._seen = SeenSlices(0)
         self._show_grid(None)
         for side in self.sides:
-            side.viewer.layers.clear()
+            if side.viewer.layers:  # clearing collects garbage, which takes a while
+                side.viewer.layers.clear()
         self._write()
 
     def _on_layer_removed(self, event: Any) -> None:
@@ -213,15 +217,20 @@ class ReadingView(LinkedPlanes):
         """
         return self._seen.share(slices)
 
-    def _seen_now(self) -> None:
+    def note_drawn(self, event: Any = None) -> None:
+        """Count the slice or slab that is on the canvas of the main view now."""
         index, beside = self.main.index, self.main.n_beside
         if self.main.is_flat and self.main.axis == 0 and self._seen.add(index - beside, index + beside + 1):
             self.seen_changed.emit()
 
+    def _seen_now(self) -> None:
+        if not self.counts_drawn:
+            self.note_drawn()
+
     def _write(self) -> None:
         """Write window, slab and slice on the canvases."""
         for plane in self._shown:
-            lines = [f"{plane.name} {plane.index} / {plane.n_slices - 1}"] if plane.is_flat else []
+            lines = [f"{plane.name} {plane.index}/{plane.n_slices - 1}"] if plane.is_flat else []
             if plane is self.main and lines:
                 n_slices = 2 * plane.n_beside + 1
                 slab = [f"slab {self.slab_mm:g} mm, {n_slices} slices"] if self._wanted_slab_mm else []

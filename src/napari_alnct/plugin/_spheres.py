@@ -1,4 +1,8 @@
-"""Which marks a slice or slab shows, and how large: sections of spheres."""
+"""Which marks a slice or slab shows, and how large: sections of spheres.
+
+A symbol can be drawn wider than the sphere that it stands for, so that its lines lie
+around the nodule; how many times as wide is in the layer's metadata.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_alnct.core.geometry import FloatArray
+
+WIDENING_KEY = "alnct_widening"  # of the layer's metadata: size of each symbol over the diameter of its sphere
 
 
 def sections(
@@ -57,9 +63,10 @@ def _request_sections(layer: Any) -> Callable[..., Any]:
 
         def _get_slice_data(self, not_displayed: list[int]) -> tuple[NDArray[np.intp], FloatArray]:
             middle, below, above = self.data_slice[not_displayed].as_array()
-            inside, circles = sections(self.data[:, not_displayed] - middle, self.size, below, above)
+            offsets, widening = self.data[:, not_displayed] - middle, _widening(marks())
+            inside, circles = sections(offsets, self.size / widening, below, above)
             visible = np.flatnonzero(inside & self.shown)
-            return visible, circles[visible]
+            return visible, (circles * widening)[visible]
 
     marks = weakref.ref(layer)
 
@@ -97,3 +104,9 @@ def cut_spheres_by_slabs(layer: Any, is_on: bool) -> None:
     else:
         slicing.__dict__.pop("make_slice_request_internal", None)
     layer.refresh(extent=False)
+
+
+def _widening(layer: Any) -> Any:
+    """Give the widening of each mark; 1 where none fits."""
+    found = np.asarray(layer.metadata.get(WIDENING_KEY, 1.0), dtype=np.float64)
+    return found if found.shape in ((), (len(layer.data),)) else 1.0

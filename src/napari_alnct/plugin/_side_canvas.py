@@ -1,0 +1,57 @@
+"""Canvases for viewer models without a window: napari's own, less all that a side plane does not need.
+
+What is not public in napari 0.9 and 0.10 is touched here, beside `plugin._compat`, which may not know Qt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+def make_canvas(model: ViewerModel) -> Any:
+    """Give a Qt widget that shows a viewer model: its canvas alone, without slider, keys and dropping of files.
+
+    Parameters
+    ----------
+    model : napari.components.ViewerModel
+        One without a window of its own.
+
+    Returns
+    -------
+    QWidget
+        Close it with `close_canvas`.
+    """
+    from napari.qt import QtViewer
+
+    widget = QtViewer(model)
+    widget.dims.hide()
+    widget.setAcceptDrops(False)
+    widget._welcome_widget.setAcceptDrops(False)
+    for part in (widget, widget.canvas.native):
+        part.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # keys go on to the main view
+    scene = widget.canvas._scene_canvas
+
+    def draw_marks_over_images(event: Any = None) -> None:
+        scene.context.set_depth_func("lequal")  # napari sets it once; a dock that moves makes a new context
+
+    scene.events.initialize.connect(draw_marks_over_images)
+    return widget
+
+
+def close_canvas(widget: Any) -> None:
+    """Close what `make_canvas` has made, with what it listens to."""
+    from napari.utils.events import disconnect_events
+
+    model = widget.viewer
+    widget.canvas._disconnect_events()
+    for part in (model.layers, model.dims, model.layers.selection, model.scene.camera, model._layer_slicer):
+        for listener in (widget, widget.dims, widget.canvas, widget.canvas.camera):
+            disconnect_events(part.events, listener)
+    widget.close()
+    widget.setParent(None)
+    widget.deleteLater()
