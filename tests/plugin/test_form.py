@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from napari_alnct.core.config import DetectionSettings, PrepareSettings, bounds
-from napari_alnct.plugin._detect_widget import BASIC_SETTINGS, MORE_SETTINGS
+from napari_alnct.plugin._detection_form import BASIC_SETTINGS, MORE_SETTINGS
 from napari_alnct.plugin._form import field_help, make_form, read_form
 
 pytestmark = pytest.mark.gui

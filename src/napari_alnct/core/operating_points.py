@@ -197,4 +197,4 @@ def rate_text(rate: float) -> str:
 
 
 def _marks(rate: float) -> str:
-    return "false mark" if rate <= 1 else "false marks"
+    return "false mark" if rate == 1 or rate_text(rate).startswith("1/") else "false marks"

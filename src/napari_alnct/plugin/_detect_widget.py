@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QToolButton
-
-from napari_alnct.core.config import DetectionSettings
-from napari_alnct.core.findings import CaseResult
 from napari_alnct.core.volume import Volume
-from napari_alnct.io.identifiers import without_uids
 from napari_alnct.plugin import _jobs
-from napari_alnct.plugin._form import make_form, read_form
+from napari_alnct.plugin._detection_form import DetectionForm, summary
 from napari_alnct.plugin._layers import MARKS, RESULT_KEY, THRESHOLD_KEY, layers_of, marks_layer
 from napari_alnct.plugin._marks_panel import MarksPanel
-from napari_alnct.plugin._model_box import ModelBox
 from napari_alnct.plugin._panel import ScanPanel
 from napari_alnct.plugin._viewport import add_quietly, hide_earlier
 
@@ -25,9 +17,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_alnct.plugin._worker import Job
-
-BASIC_SETTINGS = ("device",)
-MORE_SETTINGS = ("precision", "second_look", "mirrored_passes", "lung_margin_mm", "max_candidates", "max_block_mvox")
 
 
 class DetectWidget(ScanPanel):
@@ -40,39 +29,20 @@ class DetectWidget(ScanPanel):
     """
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
-        self.settings_form = make_form(DetectionSettings, (*BASIC_SETTINGS, *MORE_SETTINGS))
-        self.model_box = ModelBox()
+        self.detection_form = DetectionForm()
+        self.settings_form, self.model_box = self.detection_form.settings_form, self.detection_form.model_box
+        self.more_button = self.detection_form.more_button
         self.marks = MarksPanel(napari_viewer)
         self._first_marks: Any = None  # the layer of a job that still runs
         super().__init__(napari_viewer, "Detect nodules")
         self.run_button.setToolTip("Search the whole scan. Marks appear as soon as they are found.")
         self.results.addWidget(self.marks, 1)
         self.results.addStretch(0)
-        self._fill_form()
-
-    def _fill_form(self) -> None:
-        self.form.addRow("Model", self.model_box)
-        for name in BASIC_SETTINGS:
-            self.form.addRow(self.settings_form[name].label, self.settings_form[name].native)
-        more = QToolButton(text="More settings", checkable=True, arrowType=Qt.ArrowType.RightArrow)
-        more.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        more.setAutoRaise(True)
-        more.toggled.connect(self._show_more)
-        self.more_button = more
-        self.form.addRow(more)
-        for name in MORE_SETTINGS:
-            self.form.addRow(self.settings_form[name].label, self.settings_form[name].native)
-        self._show_more(False)
-
-    def _show_more(self, is_shown: bool) -> None:
-        self.more_button.setArrowType(Qt.ArrowType.DownArrow if is_shown else Qt.ArrowType.RightArrow)
-        for name in MORE_SETTINGS:
-            self.form.setRowVisible(self.settings_form[name].native, is_shown)
+        self.detection_form.fill(self.form)
 
     def make_job(self, volume: Volume) -> Callable[[Job], Any]:
         """Give the search of this scan with the chosen model and settings."""
-        settings = read_form(self.settings_form, DetectionSettings)
-        return partial(_jobs.detect_nodules, volume=volume, model=self.model_box.model, settings=settings)
+        return self.detection_form.make_job(volume)
 
     def show_partial(self, volume: Volume, value: _jobs.FirstMarks) -> None:
         """Show the marks found so far; those of earlier runs stay until this run is done."""
@@ -114,32 +84,3 @@ class DetectWidget(ScanPanel):
         if self.job is None and volume is not None:
             result = None if layer is None else layer.metadata.get(RESULT_KEY)
             self.message.setText("" if result is None else summary(result, sum(result.seconds.values())))
-
-
-def summary(result: CaseResult, seconds: float) -> str:
-    """Give what a run found, on what device and in what time.
-
-    Parameters
-    ----------
-    result : CaseResult
-        From the detector.
-    seconds : float
-        Wall time of the whole run.
-
-    Returns
-    -------
-    str
-        Sentences, one per line, without series identifiers; an empty result is not "no nodule".
-
-    Examples
-    --------
-    >>> empty = CaseResult(
-    ...     series_uid="1", candidates=(), threshold=0.5, model_name="m", model_sha256="", device="cpu float32"
-    ... )
-    >>> print(summary(empty, 2.5))
-    No candidate above 0.50 (model m). This does not mean that there is no nodule.
-    Model m on cpu float32, 2.5 s.
-    """
-    found = [] if result.shown else [result.summary]
-    notes = map(without_uids, result.notes)
-    return "\n".join([*found, f"Model {result.model_name} on {result.device}, {seconds:.1f} s.", *notes])

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 REVIEW = "review"  # kind of the layer
-CURRENT_WIDTH = 2.25  # the ring of the current mark is so many times as wide
+CURRENT_WIDTH = 1.75  # the ring of the current mark is so many times as wide
 SAME_MM = 1e-4  # an edit smaller than this is none
 OWN_SCORE = 1.0  # in the features, so that the layer can be saved as a table
 

@@ -220,6 +220,12 @@ class ReviewSession(SessionRecord):
         else:
             self.go_to(mark.mark_id)
 
+    def give_reason(self, reason: str) -> None:
+        """Say why the current mark was rejected, and stay there."""
+        mark = self._wanted()
+        if mark.status == "rejected" and reason != mark.reason:
+            self.act(Decide(mark_id=mark.mark_id, status="rejected", reason=reason))
+
     def note(self, text: str) -> None:
         """Write a note to the current mark; the same words again change nothing."""
         mark = self._wanted()

@@ -8,6 +8,7 @@ from typing import Any
 
 from psygnal import Signal
 
+from napari_alnct.core.review import Review
 from napari_alnct.io.reviews import AUDIT, AuditEntry, ReviewStore, read_audit
 
 CURRENT_KEY = "current_mark"  # in the session on disk
@@ -32,6 +33,11 @@ class SessionRecord:
     def __init__(self, store: ReviewStore) -> None:
         self._store = store
         self._current_id: int | None = store.stored.session.get(CURRENT_KEY)
+
+    @property
+    def stored_review(self) -> Review:
+        """Give the review as it is on disk, without a threshold that is only shown for now."""
+        return self._store.review
 
     @property
     def is_read_only(self) -> bool:
