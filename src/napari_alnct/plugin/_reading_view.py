@@ -161,11 +161,11 @@ class ReadingView(LinkedPlanes):
         """
         if not low_hu < high_hu:
             raise SettingsError(f"a window from {low_hu:g} to {high_hu:g} HU shows nothing; give low below high")
-        self._window = (float(low_hu), float(high_hu))
         if self._image is None:
+            self._window = (float(low_hu), float(high_hu))
             self.window_changed.emit()
         else:
-            self._image.contrast_limits = self._window
+            self._image.contrast_limits = (float(low_hu), float(high_hu))
 
     def use_preset(self, name: str) -> None:
         """Use the window of a preset.
@@ -187,7 +187,9 @@ class ReadingView(LinkedPlanes):
         return float(low), float(high)
 
     def _on_limits(self) -> None:
-        """Follow the layer, however its limits were changed."""
+        """Follow the layer, however its limits were changed; napari can tell of one change twice."""
+        if self._limits() == self._window:
+            return
         self._window = self._limits()
         for side in self.sides:
             for image in side.viewer.layers[:1]:
@@ -288,7 +290,7 @@ class ReadingView(LinkedPlanes):
             "field_mm": self.set_field,
             "place_xyz_mm": self.go_to,
             "is_reading_scroll": lambda is_on: setattr(self, "is_reading_scroll", bool(is_on)),
-            "seen_slices": self._seen.add_ranges,
+            "seen_slices": self._restore_seen,
         }
         for name, step in steps.items():
             try:
@@ -296,6 +298,13 @@ class ReadingView(LinkedPlanes):
             except UNUSABLE:
                 continue
         self.seen_changed.emit()
+
+    def _restore_seen(self, ranges: Any) -> None:
+        """Count what was seen then, not the slice that the scan happened to be opened at."""
+        seen = SeenSlices(len(self._seen.mask))
+        seen.add_ranges(ranges)
+        self._seen = seen
+        self._seen_now()
 
     def close(self) -> None:
         """Let go of the main viewer: callbacks, overlays, side planes; the scan's layer stays."""

@@ -126,6 +126,7 @@ class ReviewMarks:
         layer = Points(
             np.zeros((0, 3)),
             ndim=3,
+            features=_features(()),
             name=f"Reading {short_id(self.volume.series_uid)}",
             metadata={KIND_KEY: REVIEW, VOLUME_KEY: self.volume, SERIES_KEY: self.volume.series_uid},
             scale=(MARK_UNIT_MM,) * 3,
