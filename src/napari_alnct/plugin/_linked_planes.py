@@ -53,7 +53,7 @@ class LinkedPlanes:
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
         self.main = Plane(viewer)
-        self.sides = tuple(Plane(model) for model in make_side_models(viewer))
+        self.sides = tuple(Plane(model, order) for order, model in make_side_models(viewer).items())
         self._geometry: Geometry | None = None
         self._place: Triple = (0.0, 0.0, 0.0)  # (z, y, x)
         self._wanted_slab_mm = 0.0

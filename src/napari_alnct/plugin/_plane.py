@@ -32,6 +32,8 @@ class Plane:
     ----------
     viewer : napari.components.ViewerModel
         What it shows is up to the owner.
+    order : tuple of int, optional
+        Of its axes, where it always shows the same plane; default: as the viewer has it.
 
     Signals
     -------
@@ -44,8 +46,9 @@ class Plane:
     sliced = Signal(object)
     zoomed = Signal(object)
 
-    def __init__(self, viewer: ViewerModel) -> None:
+    def __init__(self, viewer: ViewerModel, order: tuple[int, int, int] | None = None) -> None:
         self.viewer = viewer
+        self._order = order
         self.geometry: Geometry | None = None
         self._index = 0
         self._field_mm = 0.0
@@ -120,6 +123,8 @@ class Plane:
 
     def show_scan(self, geometry: Geometry | None) -> None:
         """Take the grid of the scan to be shown; None: none."""
+        if geometry is not None and self._order is not None:
+            self.viewer.dims.order = self._order  # napari forgets it when a viewer has no layers
         self.geometry = geometry
         self._set_margins()
         self._write_letters()

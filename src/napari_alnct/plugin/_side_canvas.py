@@ -5,6 +5,8 @@ What is not public in napari 0.9 and 0.10 is touched here, beside `plugin._compa
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
@@ -49,9 +51,23 @@ def close_canvas(widget: Any) -> None:
 
     model = widget.viewer
     widget.canvas._disconnect_events()
+    _forget_sliders(widget.dims.slider_widgets)
     for part in (model.layers, model.dims, model.layers.selection, model.scene.camera, model._layer_slicer):
         for listener in (widget, widget.dims, widget.canvas, widget.canvas.camera):
             disconnect_events(part.events, listener)
     widget.close()
     widget.setParent(None)
     widget.deleteLater()
+
+
+def _forget_sliders(sliders: Sequence[Any]) -> None:
+    """Take off what napari's sliders leave on its settings: functions that hold a weak reference to a slider."""
+    from napari.settings import get_settings
+
+    events = get_settings().application.events
+    for emitter in (events.playback_fps, events.playback_mode):
+        for callback in list(emitter.callbacks):
+            held = [cell.cell_contents for cell in getattr(callback, "__closure__", None) or ()]
+            owners = [reference() for reference in held if isinstance(reference, weakref.ref)]
+            if any(owner is None or owner in sliders for owner in owners):
+                emitter.disconnect(callback)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SIDE_ORDERS = ((1, 0, 2), (2, 0, 1))  # coronal, sagittal
 
 
-def make_side_models(viewer: ViewerModel) -> list[ViewerModel]:
+def make_side_models(viewer: ViewerModel) -> dict[tuple[int, int, int], ViewerModel]:
     """Give a coronal and a sagittal viewer model.
 
     Parameters
@@ -24,12 +24,13 @@ def make_side_models(viewer: ViewerModel) -> list[ViewerModel]:
 
     Returns
     -------
-    list of napari.components.ViewerModel
-        Without layers. napari's zoom by double click and by box, which knows axial planes only, is taken off.
+    dict of tuple of int to napari.components.ViewerModel
+        Order of the axes to model, which has no layers. napari's zoom by double click and by box, which
+        knows axial planes only, is taken off.
     """
     from napari.components import ViewerModel
 
-    models = []
+    models = {}
     for order in SIDE_ORDERS:
         model = ViewerModel(ndisplay=2, order=order)
         model.theme = viewer.theme
@@ -37,7 +38,7 @@ def make_side_models(viewer: ViewerModel) -> list[ViewerModel]:
         for callbacks in (model.mouse_wheel_callbacks, model.mouse_drag_callbacks, model.mouse_double_click_callbacks):
             callbacks.clear()
         set_background(model, "black")
-        models.append(model)
+        models[order] = model
     return models
 
 

@@ -104,6 +104,11 @@ class PlanesWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
             self._take_place()
         return bool(super().event(event))
 
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether the dock has taken its room."""
+        return not self._docked.isActive()
+
     def _take_place(self) -> None:
         """Take the room that the layout gives, soon; a window in the making moves its docks more than once."""
         if self._is_open:
