@@ -9,7 +9,7 @@ import pytest
 
 from napari_alnct.core.targets import POSITIVE
 from napari_alnct.training.cases import TrainingCase
-from napari_alnct.training.crops import NO_MARKS, CropSettings, MinedMarks, _thick_slices, draw_patch
+from napari_alnct.training.crops import NO_MARKS, CropSettings, MinedMarks, _thick_slices, draw_patch, sharpen
 from napari_alnct.training.nodule_cutting import cut_donors
 
 SETTINGS = CropSettings(edge_vox=64, real_nodule_share=1.0)
@@ -113,3 +113,16 @@ def test_mined_marks_get_their_share(case: TrainingCase) -> None:
 
     assert share(marks) == pytest.approx(0.4, abs=0.1)
     assert share(NO_MARKS) == 0.0
+
+
+def test_sharpening_raises_small_things_and_leaves_means_and_targets(case: TrainingCase) -> None:
+    """A blurred ball gains contrast, plain tissue keeps its level, and no target moves."""
+    z, y, x = np.ogrid[:32, :32, :32]
+    ball = (-850 + 800 * np.exp(-((z - 16) ** 2 + (y - 16) ** 2 + (x - 16) ** 2) / 8)).astype(np.float32)
+    sharper = sharpen(ball, np.random.default_rng(0))
+    assert sharper[16, 16, 16] > ball[16, 16, 16] + 50
+    assert sharper[:4].mean() == pytest.approx(-850, abs=1)
+    plain = draw_patch([case], [], SETTINGS, seed=1, number=3)
+    changed = draw_patch([case], [], replace(SETTINGS, sharpen_share=1.0), seed=1, number=3)
+    assert np.array_equal(plain.targets.state, changed.targets.state)
+    assert not np.array_equal(plain.hu, changed.hu)
