@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -477,8 +480,6 @@ def test_closing_leaves_the_viewer_as_it_was(ball: Callable[..., Volume]) -> Non
 
 def traces(viewer: ViewerModel) -> dict[str, int]:
     """Count callbacks on a viewer, its scan and napari's settings, overlays, and threads."""
-    import threading
-
     from napari.settings import get_settings
 
     settings = get_settings()
@@ -502,3 +503,25 @@ def traces(viewer: ViewerModel) -> dict[str, int]:
     counts["overlays"] = len(viewer.canvas.overlays) + len(viewer.scene.overlays)
     counts["threads"] = threading.active_count()
     return counts
+
+
+OPEN_A_SCAN = """
+import sys
+import numpy as np
+from napari.components import ViewerModel
+from napari_alnct.core.geometry import Geometry
+from napari_alnct.core.volume import Volume
+from napari_alnct.plugin._reading_view import ReadingView
+grid = Geometry(shape_zyx=(4, 4, 4), spacing_zyx_mm=(1, 1, 1))
+view = ReadingView(ViewerModel())
+view.open(Volume(np.full((4, 4, 4), -900, np.int16), grid, grid, "1"))
+view.close()
+print([name for name in ("torch", "SimpleITK", "qtpy", "PyQt6", "PySide6") if name in sys.modules])
+"""
+
+
+def test_a_view_needs_no_torch_and_no_window() -> None:
+    """Opening a scan in the three planes loads neither torch nor Qt."""
+    answer = subprocess.run([sys.executable, "-c", OPEN_A_SCAN], capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip() == "[]"

@@ -17,7 +17,7 @@ REACH_MM = 1e4  # the lines leave every canvas
 LINE_COLOUR = (0.34, 0.71, 0.91, 0.75)  # sky blue of Okabe and Ito
 LETTER_POINTS, TEXT_POINTS = 13, 9
 LETTER_PX, CORNER_PX = 18, 8  # from the edge of the canvas
-OUTLINE_PX = ((-1, -1), (-1, 1), (1, -1), (1, 1), (0, 0))  # dark copies below the white text
+OUTLINE_PX = ((-1, -1), (1, 1), (0, 0))  # dark copies below the white text
 DARK, WHITE = (0.0, 0.0, 0.0, 0.9), (1.0, 1.0, 1.0, 1.0)
 
 

@@ -135,7 +135,8 @@ class Plane:
             return
         rows, columns = (axis - self._first_axis for axis in self.viewer.dims.displayed)
         self._go_to_slice(self._nearest(place_zyx_mm[self.axis]))
-        self._overlays.crosshair.place_mm = (place_zyx_mm[rows], place_zyx_mm[columns])
+        if (place_mm := (place_zyx_mm[rows], place_zyx_mm[columns])) != self._overlays.crosshair.place_mm:
+            self._overlays.crosshair.place_mm = place_mm
         if recentre:
             camera_of(self.viewer).center = (0.0, place_zyx_mm[rows], place_zyx_mm[columns])
 

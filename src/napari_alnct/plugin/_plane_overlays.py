@@ -81,7 +81,8 @@ class PlaneOverlays:
 
     @read_out.setter
     def read_out(self, text: str) -> None:
-        self._text.lines, _, self._text.last_line = text.rpartition("\n")
+        if text != self.read_out:  # setting a field of an overlay is slow, even to the same value
+            self._text.lines, _, self._text.last_line = text.rpartition("\n")
 
     def close(self) -> None:
         """Take them off."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DOCK_NAME = "Planes"
 COLUMN_SHARE = 0.34  # of the width, beside a large axial view
 LEAST_PX = 120  # of a side of a canvas
-CATCH_UP_MS = 200  # the crosshairs here follow a scroll of the main view so often
+CATCH_UP_MS = 250  # the crosshairs here follow a scroll of the main view so often
 SETTLE_MS, TRIES = 60, 3  # until a dock has its place
 
 
