@@ -8,7 +8,8 @@ from napari.components import ViewerModel
 from napari.layers import Points
 
 from napari_alnct.plugin._compat import SPHERE_PROJECTION
-from napari_alnct.plugin._spheres import WIDENING_KEY, cut_spheres_by_slabs, sections
+from napari_alnct.plugin._layers import WIDENING_KEY
+from napari_alnct.plugin._spheres import cut_spheres_by_slabs, sections
 
 
 @pytest.mark.parametrize(("below", "above"), [(0.0, 0.0), (2.0, 2.0), (0.5, 4.0)])

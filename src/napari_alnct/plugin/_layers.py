@@ -32,6 +32,7 @@ RESULT_KEY = "alnct_result"  # the CaseResult behind a layer of marks
 SERIES_KEY = "alnct_series_uid"  # series of a layer of points, for its CSV
 THRESHOLD_KEY = "alnct_threshold"  # lowest score shown when the marks were made
 AWAY_KEY = "alnct_away"  # true while a layer is hidden because another scan is read
+WIDENING_KEY = "alnct_widening"  # size of each symbol over the diameter of the sphere that it stands for
 POINTS_KEY = "alnct_operating_points"  # of the model: marks per scan that are not nodules -> threshold
 CT, RESAMPLED, LUNGS, MARKS, REFERENCE = "ct", "resampled", "lungs", "marks", "reference"
 

@@ -28,6 +28,7 @@ from napari_alnct.plugin._layers import (
     SERIES_KEY,
     UNKNOWN_DIAMETER_MM,
     VOLUME_KEY,
+    WIDENING_KEY,
     ring_diameters_mm,
     short_id,
     world_attributes,
@@ -162,6 +163,7 @@ class ReviewMarks:
     def _draw_looks(self, review: Review) -> None:
         marks, current = self._marks, self.session.current
         looks = [LOOKS[mark.status] for mark in marks]
+        self.layer.metadata[WIDENING_KEY] = np.array([look.widening for look in looks])
         is_current = np.array([current is not None and mark.mark_id == current.mark_id for mark in marks])
         widths = np.array([look.width for look in looks]) * np.where(is_current, CURRENT_WIDTH, 1.0)
         wanted = {

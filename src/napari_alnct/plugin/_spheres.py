@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_alnct.core.geometry import FloatArray
-
-WIDENING_KEY = "alnct_widening"  # of the layer's metadata: size of each symbol over the diameter of its sphere
+from napari_alnct.plugin._layers import WIDENING_KEY
 
 
 def sections(
