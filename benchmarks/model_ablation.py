@@ -20,8 +20,8 @@ import torch
 
 from napari_alnct.training.build import run_build
 from napari_alnct.training.build_run import BuildRun
-from napari_alnct.training.fold_judging import cross_fitted, froc_summary, groups
-from napari_alnct.training.fold_scores import score_fold
+from napari_alnct.training.fold_judging import cross_fitted, froc_summary, groups, of_kind
+from napari_alnct.training.fold_scores import LUNA16_SIZES, score_fold
 from napari_alnct.training.folds import fold_settings, pack_folds
 from napari_alnct.training.settings import BuildSettings, read_build_settings
 
@@ -48,7 +48,7 @@ def figures_of(model: Path, data: Path, fold: Any, folder: Path) -> dict[str, An
     rows: dict[str, Any] = {}
     searches = score_fold(model, data, fold, folder / "scores.json", print)
     for name, second_look in (("both stages", True), ("first stage alone", False)):
-        (scored,) = cross_fitted([searches], second_look=second_look)
+        scored = of_kind(cross_fitted([searches], second_look=second_look)[0], LUNA16_SIZES)
         rows[name] = froc_summary(scored) | {"by group at 1 false mark per scan": groups(scored, 1.0)}
     return rows
 

@@ -4,7 +4,8 @@
     python benchmarks/model_folds.py --data ../shared/data --runs runs/folds [--first-stage-alone]
 
 Every fold's model (train-detector --config folds --hold-out K/3) searches the scans of its
-fold, as they are and six times with ten unseen nodules each put in. Scores of a fold are
+fold, as they are, six times with ten unseen nodules of LUNA16's sizes put in, and six times with
+ten of about the cubes' own sizes, which are larger. Scores of a fold are
 weighted on the other folds. False marks are counted on the LIDC-IDRI scans, whose findings
 are all marked or excluded; the QIN scans give hits only. Intervals: bootstrap over scans.
 Writes the figures, and the calibration that the shipped model takes over.
@@ -33,11 +34,12 @@ from napari_alnct.training.fold_judging import (
     froc_of,
     froc_summary,
     groups,
+    of_kind,
     pasted_lung,
     placing,
     untouched,
 )
-from napari_alnct.training.fold_scores import Search, score_fold
+from napari_alnct.training.fold_scores import AS_IT_IS, LUNA16_SIZES, OWN_SIZES, Search, score_fold
 from napari_alnct.training.folds import PackFold, pack_folds
 from napari_alnct.training.sources import pack_series
 
@@ -46,18 +48,21 @@ Scored = Any
 
 
 def figures_of(folds: list[list[Search]]) -> dict[str, Any]:
-    both, alone = cross_fitted(folds), cross_fitted(folds, second_look=False)
-    scored, first = [s for part in both for s in part], [s for part in alone for s in part]
+    everything = [s for part in cross_fitted(folds) for s in part]
+    scored = of_kind(everything, AS_IT_IS, LUNA16_SIZES)
+    own_sizes = of_kind(everything, OWN_SIZES)
+    first = [s for part in cross_fitted(folds, second_look=False) for s in of_kind(part, LUNA16_SIZES)]
     threshold = froc_of(scored).threshold_at(1.0)
     return {
         "both stages": froc_summary(scored),
         "first stage alone": froc_summary(first),
-        "per fold": [froc_summary(part) if any(s.counts_errors for s, _ in part) else "no LIDC scan" for part in both],
+        "both stages, cubes at 0.6 to 1.6 of their own size": froc_summary(own_sizes),
+        "per fold": [froc_summary(of_kind(part, LUNA16_SIZES)) for part in cross_fitted(folds)],
         "threshold": threshold,
         "by group at 1 false mark per scan": groups(scored, 1.0),
         "by group at 4 false marks per scan": groups(scored, 4.0),
         "placing of what is shown": placing(scored, threshold),
-        "pasted plain lung, at the threshold": pasted_lung(scored, threshold),
+        "pasted plain lung, at the threshold": pasted_lung(everything, threshold),
         "scans as they are, at the threshold": untouched(scored, threshold),
     }
 
@@ -100,8 +105,9 @@ def whole_scans(pack: Path, models: list[tuple[Path, PackFold]]) -> list[dict[st
 def calibration_of(folds: list[list[Search]], results: dict[str, Any]) -> Calibration:
     searches = [search for part in folds for search in part]
     joint, alone = fit_searches(searches), fit_searches(searches, second_look=False)
-    curve = froc_of([(s, joint.scores(s.first, s.second)) for s in searches])
-    first_curve = froc_of([(s, alone.scores(s.first, s.second)) for s in searches])
+    kept = [s for s in searches if s.kind == LUNA16_SIZES]
+    curve = froc_of([(s, joint.scores(s.first, s.second)) for s in kept])
+    first_curve = froc_of([(s, alone.scores(s.first, s.second)) for s in kept])
     return Calibration(
         combine=(joint.detector, joint.classifier, joint.constant),
         first_stage_scale=(alone.detector, alone.constant),
@@ -133,7 +139,7 @@ def tables(figures: dict[str, Any]) -> str:
     """Give the figures as Markdown for the model card."""
     heads = ["1/8", "1/4", "1/2", "1", "2", "4", "8"]
     lines = ["| | " + " | ".join(heads) + " | CPM |", "|---|" + "---|" * 8]
-    for name in ("both stages", "first stage alone"):
+    for name in ("both stages", "first stage alone", "both stages, cubes at 0.6 to 1.6 of their own size"):
         row = figures[name]
         values = [f"{v:.3f}" for v in row["sensitivity"]]
         lines.append(f"| {name}, {row['n_nodules']} nodules | {' | '.join(values)} | {row['cpm']:.3f} |")

@@ -24,8 +24,8 @@ from PIL import Image
 
 from napari_alnct.core.detector import cut_cube
 from napari_alnct.training.cases import TrainingCase
-from napari_alnct.training.fold_judging import cross_fitted, froc_of, outcomes
-from napari_alnct.training.fold_scores import Search, read_searches, searched_host
+from napari_alnct.training.fold_judging import cross_fitted, froc_of, of_kind, outcomes
+from napari_alnct.training.fold_scores import AS_IT_IS, LUNA16_SIZES, Search, read_searches, searched_host
 from napari_alnct.training.folds import pack_folds
 from napari_alnct.training.settings import BuildSettings
 from napari_alnct.training.sources import cube_names, load_pack_cases, load_pack_donors, pack_case_names
@@ -48,11 +48,11 @@ class Tile:
 
 
 def false_marks(folds: list[list[Search]], cases: dict[str, TrainingCase]) -> tuple[list[Tile], str]:
-    scored = [pair for part in cross_fitted(folds) for pair in part]
+    scored = [pair for part in cross_fitted(folds) for pair in of_kind(part, AS_IT_IS, LUNA16_SIZES)]
     threshold = froc_of(scored).threshold_at(1.0)
     found = []
     for search, scores in scored:
-        if search.turn == 0 and search.counts_errors:
+        if search.kind == AS_IT_IS and search.counts_errors:
             case = cases[search.case]
             for mark in np.flatnonzero(search.labels == 0):
                 index = np.rint(case.geometry.world_to_index(search.positions_xyz_mm[mark])[None]).astype(int)[0]
@@ -64,7 +64,7 @@ def false_marks(folds: list[list[Search]], cases: dict[str, TrainingCase]) -> tu
 
 
 def missed_nodules(folds: list[list[Search]], cases: dict[str, TrainingCase], pack: Path) -> tuple[list[Tile], str]:
-    scored = [pair for part in cross_fitted(folds) for pair in part]
+    scored = [pair for part in cross_fitted(folds) for pair in of_kind(part, LUNA16_SIZES)]
     threshold = froc_of(scored).threshold_at(4.0)
     missed = [o for o in outcomes(scored) if o.score < threshold]
     order = np.random.default_rng(0).permutation(len(missed))[: COLUMNS * ROWS]

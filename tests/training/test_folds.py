@@ -10,18 +10,23 @@ import pytest
 from napari_alnct.core.errors import ModelError, SettingsError
 from napari_alnct.training.fold_judging import (
     cross_fitted,
+    fit_searches,
     froc_interval,
     froc_of,
     groups,
+    of_kind,
     outcomes,
     pasted_lung,
     placing,
     untouched,
 )
 from napari_alnct.training.fold_scores import (
+    AS_IT_IS,
     CONTROL,
-    CONTROL_TURN,
+    LUNA16_SIZES,
     OWN,
+    OWN_SIZES,
+    PLAIN_LUNG,
     SCORES_VERSION,
     Search,
     SearchedNodule,
@@ -86,11 +91,12 @@ def test_the_pack_splits_into_three_without_shared_patients(data_pack: Path) -> 
         assert [case in fold.cases for fold in folds] == [cube in fold.cubes for fold in folds]
 
 
-def search(case: str, turn: int, first: list[float], labels: list[int], nodules: list[SearchedNodule]) -> Search:
+def search(case: str, kind: str, first: list[float], labels: list[int], nodules: list[SearchedNodule]) -> Search:
     n = len(first)
     return Search(
         case=case,
-        turn=turn,
+        turn=1,
+        kind=kind,
         first=np.array(first, float),
         second=np.array(first, float) * 0.5,
         labels=np.array(labels, np.int8),
@@ -108,10 +114,10 @@ def nodule(mark: int | None, *, diameter_mm: float = 10.0, sort: str = "pleura")
     )
 
 
-LIDC = search("LIDC-IDRI-1", 1, [3.0, 2.0, 1.0, -1.0], [1, 0, 1, 0], [nodule(0), nodule(2, diameter_mm=4.0)])
-LIDC_2 = search("LIDC-IDRI-2", 1, [4.0, 0.5], [1, 0], [nodule(0), nodule(None)])
-QIN = search("QIN-1", 1, [5.0, 4.5], [1, 0], [nodule(0, sort="vessel")])
-AS_IT_IS = search("LIDC-IDRI-1", 0, [2.5, 2.0, -3.0], [1, 0, 0], [nodule(0, sort=OWN)])
+LIDC = search("LIDC-IDRI-1", LUNA16_SIZES, [3.0, 2.0, 1.0, -1.0], [1, 0, 1, 0], [nodule(0), nodule(2, diameter_mm=4.0)])
+LIDC_2 = search("LIDC-IDRI-2", LUNA16_SIZES, [4.0, 0.5], [1, 0], [nodule(0), nodule(None)])
+QIN = search("QIN-1", LUNA16_SIZES, [5.0, 4.5], [1, 0], [nodule(0, sort="vessel")])
+UNTOUCHED = search("LIDC-IDRI-1", AS_IT_IS, [2.5, 2.0, -3.0], [1, 0, 0], [nodule(0, sort=OWN)])
 
 
 def scored(*searches: Search) -> list[tuple[Search, np.ndarray]]:
@@ -120,7 +126,7 @@ def scored(*searches: Search) -> list[tuple[Search, np.ndarray]]:
 
 def test_froc_counts_errors_on_fully_annotated_scans_alone() -> None:
     """By hand: 5 inserted nodules, 4 found; 3 errors in 2 searches; the mark on nothing of QIN does not count."""
-    curve = froc_of(scored(LIDC, LIDC_2, QIN, AS_IT_IS))
+    curve = froc_of(scored(LIDC, LIDC_2, QIN, UNTOUCHED))
     assert (curve.n_nodules, curve.n_scans) == (5, 2)
     assert curve.sensitivity_at([0.0]).tolist() == [pytest.approx(3 / 5)]
     assert curve.sensitivity_at([0.5]).tolist() == [pytest.approx(4 / 5)]
@@ -129,7 +135,7 @@ def test_froc_counts_errors_on_fully_annotated_scans_alone() -> None:
 
 def test_own_nodules_are_judged_on_the_scan_as_it_is() -> None:
     """They are no inserted ones, and the rate at which they appear is read from the joint curve."""
-    everything = scored(LIDC, LIDC_2, QIN, AS_IT_IS)
+    everything = scored(LIDC, LIDC_2, QIN, UNTOUCHED)
     assert [o.score for o in outcomes(everything, own=True)] == [2.5]
     (row,) = untouched(everything, threshold=1.5)
     assert row["marks_on_nothing"] == 1
@@ -161,7 +167,7 @@ def test_groups_and_placing_by_hand() -> None:
 def test_pasted_lung_is_counted_apart() -> None:
     """A marked piece is no nodule, no error of the curve, and stands in a figure of its own."""
     piece = [nodule(0, sort=CONTROL), nodule(None, sort=CONTROL), nodule(1, sort=OWN)]
-    pasted = search("LIDC-IDRI-1", CONTROL_TURN, [2.0, 5.0], [0, 1], piece)
+    pasted = search("LIDC-IDRI-1", PLAIN_LUNG, [2.0, 5.0], [0, 1], piece)
     with_it, without = scored(LIDC, LIDC_2, pasted), scored(LIDC, LIDC_2)
     assert pasted_lung(with_it, 1.0) == {"n": 2, "marked": 1}
     assert pasted_lung(with_it, 3.0) == {"n": 2, "marked": 0}
@@ -169,9 +175,18 @@ def test_pasted_lung_is_counted_apart() -> None:
     assert len(outcomes(with_it)) == len(outcomes(without)) == 4
 
 
+def test_kinds_of_searches_are_told_apart() -> None:
+    """Larger nodules are judged on their own, and never weigh the scores."""
+    large = search("LIDC-IDRI-1", OWN_SIZES, [4.0], [1], [nodule(0)])
+    everything = scored(LIDC, UNTOUCHED, large)
+    assert [one.kind for one, _ in of_kind(everything, OWN_SIZES)] == [OWN_SIZES]
+    assert froc_of(of_kind(everything, LUNA16_SIZES)).n_nodules == 2
+    assert fit_searches([LIDC, LIDC_2, large]) == fit_searches([LIDC, LIDC_2])
+
+
 def test_the_interval_holds_the_figure_and_shrinks_to_it_for_equal_scans() -> None:
     """Scans that behave alike leave nothing to chance."""
-    alike = [search(f"LIDC-IDRI-{k}", 1, [3.0, 1.0], [1, 0], [nodule(0), nodule(None)]) for k in range(4)]
+    alike = [search(f"LIDC-IDRI-{k}", LUNA16_SIZES, [3.0, 1.0], [1, 0], [nodule(0), nodule(None)]) for k in range(4)]
     bands, cpm = froc_interval(scored(*alike))
     assert bands.tolist() == [[0.5] * 7] * 2
     assert cpm == (0.5, 0.5)
@@ -184,11 +199,11 @@ def test_scores_of_a_fold_come_from_the_other_folds() -> None:
     def fold(shift: float) -> list[Search]:
         labels = [1, 0] * 20
         logits = [float(rng.normal(shift + 2 * label)) for label in labels]
-        return [search("LIDC-IDRI-1", 1, logits, labels, [nodule(0)])]
+        return [search("LIDC-IDRI-1", LUNA16_SIZES, logits, labels, [nodule(0)])]
 
     folds = [fold(0.0), fold(0.0), fold(0.0)]
     before = cross_fitted(folds)
-    changed = [[search("LIDC-IDRI-1", 1, [9.0, 8.0], [0, 1], [nodule(1)])], *folds[1:]]
+    changed = [[search("LIDC-IDRI-1", LUNA16_SIZES, [9.0, 8.0], [0, 1], [nodule(1)])], *folds[1:]]
     after = cross_fitted(changed)
     own_marks = folds[0][0].first
     assert len(after[0][0][1]) == 2

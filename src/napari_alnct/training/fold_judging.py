@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from napari_alnct.evaluation.bootstrap import interval
 from napari_alnct.evaluation.froc import FP_RATES, FrocCurve, curve_of_scores
-from napari_alnct.training.fold_scores import CONTROL, CONTROL_TURN, OWN, Search, SearchedNodule
+from napari_alnct.training.fold_scores import (
+    AS_IT_IS,
+    CONTROL,
+    LUNA16_SIZES,
+    OWN,
+    OWN_SIZES,
+    Search,
+    SearchedNodule,
+)
 from napari_alnct.training.joint_score import JointScore, fit_joint_score
 
 SIZES_MM = ((3.0, 5.0), (5.0, 8.0), (8.0, 12.0), (12.0, 40.0))
@@ -74,7 +82,7 @@ def fit_searches(searches: Sequence[Search], *, second_look: bool = True) -> Joi
     -------
     JointScore
     """
-    used = [s for s in searches if s.counts_errors and s.turn != CONTROL_TURN]
+    used = [s for s in searches if s.counts_errors and s.kind in (AS_IT_IS, LUNA16_SIZES)]
     first, second, labels = (np.concatenate([getattr(s, name) for s in used]) for name in ("first", "second", "labels"))
     n_nodules = np.mean([len(s.nodules) for s in used])
     return fit_joint_score(first, second if second_look else None, labels, nodules_per_scan=float(n_nodules))
@@ -98,7 +106,7 @@ def outcomes(scored: Sequence[Scored], *, own: bool = False) -> list[NoduleOutco
         _outcome(search, scores, nodule)
         for search, scores in scored
         for nodule in search.nodules
-        if nodule.sort != CONTROL and (nodule.sort == OWN) == own and (search.turn == 0) == own
+        if nodule.sort != CONTROL and (nodule.sort == OWN) == own and (search.kind == AS_IT_IS) == own
     ]
 
 
@@ -133,7 +141,24 @@ def froc_of(scored: Sequence[Scored]) -> FrocCurve:
 
 def _counts(search: Search) -> bool:
     """Tell whether the errors of a search are counted: nodules inserted, every other finding known."""
-    return search.counts_errors and 0 < search.turn < CONTROL_TURN
+    return search.counts_errors and search.kind in (LUNA16_SIZES, OWN_SIZES)
+
+
+def of_kind(scored: Sequence[Scored], *kinds: str) -> list[Scored]:
+    """Give the searches of some kinds, `KINDS` of `fold_scores`.
+
+    Parameters
+    ----------
+    scored : sequence of (Search, ndarray)
+        Of all folds.
+    *kinds : str
+        Those to keep.
+
+    Returns
+    -------
+    list of (Search, ndarray)
+    """
+    return [(search, scores) for search, scores in scored if search.kind in kinds]
 
 
 def pasted_lung(scored: Sequence[Scored], threshold: float) -> dict[str, int]:
@@ -258,7 +283,7 @@ def untouched(scored: Sequence[Scored], threshold: float) -> list[dict[str, Any]
     """
     curve, rows = froc_of(scored), []
     for search, scores in scored:
-        if search.turn:
+        if search.kind != AS_IT_IS:
             continue
         found = [_outcome(search, scores, nodule) for nodule in search.nodules]
         rows.append(

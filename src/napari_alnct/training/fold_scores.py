@@ -26,19 +26,20 @@ from napari_alnct.io.atomic_file import replacing_text
 from napari_alnct.training.build_run import Log
 from napari_alnct.training.cases import TrainingCase
 from napari_alnct.training.folds import PackFold
-from napari_alnct.training.insertion import Donor
+from napari_alnct.training.insertion import Donor, draw_donor, draw_donor_as_cut
 from napari_alnct.training.marks import find_marks, insert_donors
 from napari_alnct.training.placement import Placed
 from napari_alnct.training.settings import BuildSettings
 from napari_alnct.training.sources import cube_names, load_pack_cases, load_pack_donors, pack_case_names
 
-N_TURNS = 6  # searches of each scan with inserted nodules
+N_TURNS = 6  # searches of each scan with inserted nodules, per kind of sizes
 N_INSERTED = 10  # tried per search: the density of a test bed, not of a patient
 N_CONTROLS = 20  # pieces of plain lung pasted in one further search, to see whether the seam is marked
 OWN, CONTROL = "own", "control"  # sorts of what is no inserted nodule
-CONTROL_TURN = N_TURNS + 1
+AS_IT_IS, LUNA16_SIZES, OWN_SIZES, PLAIN_LUNG = "as it is", "LUNA16's sizes", "the cubes' own sizes", "plain lung"
+KINDS = (AS_IT_IS, *(LUNA16_SIZES,) * N_TURNS, PLAIN_LUNG, *(OWN_SIZES,) * N_TURNS)  # of the searches of a scan
 FULLY_ANNOTATED = "LIDC-IDRI"  # of these every finding is marked or excluded, so a mark on nothing is an error
-SCORES_VERSION = 2
+SCORES_VERSION = 3
 ARRAYS = {
     "first": float,
     "second": float,
@@ -64,13 +65,13 @@ class SearchedNodule:
 class Search:
     """One search of one scan.
 
-    ``turn``: 0 for the scan as it is, the last one for pasted plain lung; ``first``, ``second`` (M,): logits of the
-    marks; ``labels`` (M,): 1 in a nodule, 0 an error, -1 on an excluded finding; ``positions_xyz_mm`` (M, 3);
-    ``diameters_mm`` (M,).
+    ``kind``: one of `KINDS`; ``first``, ``second`` (M,): logits of the marks; ``labels`` (M,): 1 in a nodule,
+    0 an error, -1 on an excluded finding; ``positions_xyz_mm`` (M, 3); ``diameters_mm`` (M,).
     """
 
     case: str
     turn: int
+    kind: str
     first: NDArray[np.float64]
     second: NDArray[np.float64]
     labels: NDArray[np.int8]
@@ -123,7 +124,7 @@ def score_fold(
     searches = []
     for number, case in enumerate(cases):
         searches += list(_searches(checkpoint, case, donors, 100 * number, mirrored_passes))
-        log(f"{case.name}: {len(searches[-1].first)} marks in the last of {CONTROL_TURN + 1} searches")
+        log(f"{case.name}: {len(searches[-1].first)} marks in the last of {len(KINDS)} searches")
     _write(out, checkpoint, searches)
     return searches
 
@@ -149,7 +150,7 @@ def _searches(
     assert checkpoint.classifier is not None
     first, second = (Runner(n, cpu, choose_precision(cpu)) for n in (checkpoint.detector, checkpoint.classifier))
     prepare, edge = checkpoint.recipe.prepare, checkpoint.classifier.settings.patch_vox
-    for turn in range(CONTROL_TURN + 1):
+    for turn in range(len(KINDS)):
         host, placed = searched_host(case, donors, turn, seed)
         marks = find_marks(first, host, prepare, DetectionSettings(mirrored_passes=mirrored_passes))
         spots = _Spots.of(case, host, placed)
@@ -158,6 +159,7 @@ def _searches(
         yield Search(
             case=case.name,
             turn=turn,
+            kind=KINDS[turn],
             first=marks.peaks.logits,
             second=second_look_logits(second, host.hu, marks.index_zyx, edge, prepare),
             labels=marks.labels,
@@ -187,7 +189,7 @@ def searched_host(case: TrainingCase, donors: Sequence[Donor], turn: int, seed: 
     donors : sequence of Donor
         Held-out nodules.
     turn : int
-        0 as it is, 1 to `N_TURNS` with nodules, `CONTROL_TURN` with plain lung.
+        Place in `KINDS`.
     seed : int
         Of the scan within its fold.
 
@@ -195,10 +197,12 @@ def searched_host(case: TrainingCase, donors: Sequence[Donor], turn: int, seed: 
     -------
     tuple of (TrainingCase, Placed)
     """
-    n_donors = N_INSERTED if 0 < turn <= N_TURNS else 0
-    n_controls = N_CONTROLS if turn == CONTROL_TURN else 0
+    kind = KINDS[turn]
+    n_donors = N_INSERTED if kind in (LUNA16_SIZES, OWN_SIZES) else 0
+    n_controls = N_CONTROLS if kind == PLAIN_LUNG else 0
+    draw = draw_donor_as_cut if kind == OWN_SIZES else draw_donor
     round_hu = BuildSettings().crops.round_hu
-    return insert_donors(case, donors, n_donors, round_hu, 8000 + seed + turn, n_controls=n_controls)
+    return insert_donors(case, donors, n_donors, round_hu, 8000 + seed + turn, n_controls=n_controls, draw=draw)
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +241,13 @@ def _write(out: Path, checkpoint: Checkpoint, searches: Sequence[Search]) -> Non
 
 def _to_json(search: Search) -> dict[str, Any]:
     arrays = {name: getattr(search, name).tolist() for name in ARRAYS}
-    return {"case": search.case, "turn": search.turn, **arrays, "nodules": [vars(n) for n in search.nodules]}
+    return {
+        "case": search.case,
+        "turn": search.turn,
+        "kind": search.kind,
+        **arrays,
+        "nodules": [vars(n) for n in search.nodules],
+    }
 
 
 def read_searches(path: Path, *, sha256: str | None = None) -> list[Search]:
@@ -264,7 +274,7 @@ def _from_json(entry: dict[str, Any]) -> Search:
     nodules = tuple(SearchedNodule(**_with_tuples(one)) for one in entry["nodules"])
     arrays = {name: np.array(entry[name], dtype) for name, dtype in ARRAYS.items()}
     arrays["positions_xyz_mm"] = arrays["positions_xyz_mm"].reshape(-1, 3)
-    return Search(case=entry["case"], turn=entry["turn"], nodules=nodules, **arrays)
+    return Search(case=entry["case"], turn=entry["turn"], kind=entry["kind"], nodules=nodules, **arrays)
 
 
 def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ DEFAULT_LUNG_HU = -850.0
 SOFT_EDGE_VOX = 0.8
 RIM_VOX = 6  # kept around the outline when a donor is cut
 DIAMETERS_MM = (3.25, 32.0)
-SCALES = (0.35, 1.6)
+SCALES, MILD_SCALES = (0.35, 1.6), (0.6, 1.6)
 SIZE_EDGES_MM = (3.25, 4.0, 6.0, 6.43, 8.0, 10.0, 20.0, 32.0)
 SIZE_COUNTS = (49, 453, 91, 185, 127, 231, 50)  # of LUNA16's 1,186 nodules between these edges
 LEAST_VISIBLE = 0.4  # of a donor's contrast must be gained where it is put
@@ -231,6 +231,25 @@ def draw_donor(donors: Sequence[Donor], rng: np.random.Generator) -> tuple[Donor
     fits = np.flatnonzero((scales >= SCALES[0]) & (scales <= SCALES[1]))
     number = int(rng.choice(fits)) if len(fits) else int(rng.integers(len(donors)))
     donor, scale = donors[number], float(np.clip(scales[number], *SCALES))
+    return donor, float(np.clip(donor.diameter_mm * scale, *DIAMETERS_MM)) / donor.diameter_mm
+
+
+def draw_donor_as_cut(donors: Sequence[Donor], rng: np.random.Generator) -> tuple[Donor, float]:
+    """Give a donor and a scale of 0.6 to 1.6, so that sizes are about those of the donors.
+
+    Parameters
+    ----------
+    donors : sequence of Donor
+        At least one.
+    rng : Generator
+        Source of chance.
+
+    Returns
+    -------
+    tuple of (Donor, float)
+        The donor as it is, and new size over old size, kept to 3.25 to 32 mm.
+    """
+    donor, scale = donors[int(rng.integers(len(donors)))], float(rng.uniform(*MILD_SCALES))
     return donor, float(np.clip(donor.diameter_mm * scale, *DIAMETERS_MM)) / donor.diameter_mm
 
 

@@ -21,8 +21,8 @@ from napari_alnct.core.lung_mask import LungMask
 from napari_alnct.evaluation.matching import ScanMatch, cap_marks, match_scan
 from napari_alnct.training.cases import EXCLUDED_MARGIN_MM, TrainingCase
 from napari_alnct.training.frames import PatchFrame
-from napari_alnct.training.insertion import Donor
-from napari_alnct.training.placement import Placed, place_donors
+from napari_alnct.training.insertion import Donor, draw_donor
+from napari_alnct.training.placement import DrawDonor, Placed, place_donors
 
 FloatArray = NDArray[np.float64]
 
@@ -74,7 +74,14 @@ def with_donors(case: TrainingCase, donors: Sequence[Donor], n_donors: int, roun
 
 
 def insert_donors(
-    case: TrainingCase, donors: Sequence[Donor], n_donors: int, round_hu: float, seed: int, *, n_controls: int = 0
+    case: TrainingCase,
+    donors: Sequence[Donor],
+    n_donors: int,
+    round_hu: float,
+    seed: int,
+    *,
+    n_controls: int = 0,
+    draw: DrawDonor = draw_donor,
 ) -> tuple[TrainingCase, Placed]:
     """Give the case with donors and plain-lung controls put into it, and what went where.
 
@@ -85,6 +92,8 @@ def insert_donors(
     n_controls : int
         How many to try. They carry pieces of vessel, which a detector may well mark: none where false marks
         are counted.
+    draw : callable
+        As in `place_donors`.
 
     Returns
     -------
@@ -99,7 +108,7 @@ def insert_donors(
     )
     frame = PatchFrame(np.zeros(3, int), max(hu.shape))
     n_donors, n_controls = (n_donors, n_controls) if donors else (0, 0)
-    placed = place_donors(hu, case, frame, donors, taken, n_donors, n_controls, round_hu, rng)
+    placed = place_donors(hu, case, frame, donors, taken, n_donors, n_controls, round_hu, rng, draw=draw)
     if n_donors + n_controls < 1:
         return case, placed
     host = replace(

@@ -7,7 +7,7 @@ seam carries no information.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ SPOT_SHARES = (0.5, 0.25, 0.25)  # aerated, vessel, pleura
 N_TRIES = 12
 EDGE_VOX = 3  # centres stay this far inside the array
 FloatArray = NDArray[np.float64]
+DrawDonor = Callable[[Sequence[Donor], np.random.Generator], tuple[Donor, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,7 @@ def place_donors(
     rng: np.random.Generator,
     *,
     is_varied: bool = False,
+    draw: DrawDonor = draw_donor,
 ) -> Placed:
     """Blend donors and plain-lung controls into a host.
 
@@ -77,6 +79,8 @@ def place_donors(
         Source of chance.
     is_varied : bool
         Vary rims, densities and the way of blending, as for training; else every donor as it is.
+    draw : callable
+        From donors and source of chance to a donor and its scale; default: LUNA16's sizes.
 
     Returns
     -------
@@ -87,7 +91,7 @@ def place_donors(
     placed: list[tuple[NDArray[np.int_], float, str, str, float]] = []
     controls: list[tuple[NDArray[np.int_], float]] = []
     for k in range(n_donors + n_controls):
-        original, scale = draw_donor(donors, rng)
+        original, scale = draw(donors, rng)
         donor = transform_donor(original, scale, rng)
         is_control = k >= n_donors
         if is_control:
