@@ -33,15 +33,21 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "no made hard negatives": {"crops": {"imitation_share": 0.0}},
     "no mining": {"mining_at": ()},
     "no turned and scaled hosts": {"crops": {"warp_share": 0.0}},
+    "no sharpened patches": {"crops": {"sharpen_share": 0.0}},
+    "fewer nodules a patch (1 to 4)": {"crops": {"most_insertions": 4}},
     "no varied donors": {"crops": {"is_varied": False}},
     "no pasted plain lung": {"crops": {"control_share": 0.0}},
 }
 
 
+def row_name(row: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in row).split())
+
+
 def settings_of(row: str, base: BuildSettings) -> BuildSettings:
     changes = dict(WITHOUT[row])
     crops = replace(base.crops, **changes.pop("crops", {}))
-    return replace(base, name=row.replace(" ", "-"), crops=crops, **changes)
+    return replace(base, name=row_name(row), crops=crops, **changes)
 
 
 def figures_of(model: Path, data: Path, fold: Any, folder: Path) -> dict[str, Any]:
@@ -65,7 +71,7 @@ def run() -> None:
     base, folds = read_build_settings(Path("ablation")), pack_folds(options.data, N_FOLDS)
     table: dict[str, Any] = {"budget": {"first stage": base.first_stage.n_patches, "fold": f"{FOLD}/{N_FOLDS}"}}
     for row in WITHOUT:
-        folder = options.runs / row.replace(" ", "_")
+        folder = options.runs / row_name(row)
         settings = fold_settings(settings_of(row, base), folds, FOLD)
         model = folder / f"{settings.name}.safetensors"
         if row in options.rows and not model.is_file() and not options.judge_only:
