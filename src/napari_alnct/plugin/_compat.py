@@ -151,3 +151,18 @@ def canvas_of_window(viewer: ViewerModel) -> Any:
     window = getattr(viewer, "window", None)
     qt_viewer = getattr(window, "_qt_viewer", None)
     return getattr(qt_viewer, "canvas", None)
+
+
+def main_window_of(viewer: ViewerModel) -> Any:
+    """Give the window of a viewer, as a Qt widget, None when it has none.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        Any viewer.
+
+    Returns
+    -------
+    QMainWindow or None
+    """
+    return getattr(getattr(viewer, "window", None), "_qt_window", None)

@@ -69,7 +69,7 @@ class DataTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self.buttons = {name: QPushButton(text, toolTip=tip) for name, (text, tip) in BUTTONS.items()}
         self.flags, self.message = QLabel(wordWrap=True), QLabel(wordWrap=True)
         self.progress, self.cases = QLabel(), QListWidget(toolTip=QUEUE_TIP)
-        self.next_button = QPushButton("Done, next case")
+        self.next_button = QPushButton("Done, next case", toolTip="This case is done; open the next one that is not.")
         self._lay_out()
         for name, button in self.buttons.items():
             button.clicked.connect(getattr(self, f"_ask_{name}"))

@@ -34,16 +34,20 @@ class DetectTab(ScanPanel):
     -------
     scan_chosen : (Volume or None,)
         The scan to read now: opened last, or chosen.
+    listed : ()
+        The list of open scans, or the choice, may be another one.
     searched : ()
         New marks are in the reading.
     """
 
     scan_chosen = Signal(object)
+    listed = Signal()
     searched = Signal()
 
     def __init__(self, reading: OpenReading) -> None:
         self.reading = reading
         self.fault: Exception | None = None  # why the last search of this scan failed
+        self._told: Volume | None = None  # the scan that `scan_chosen` was sent for
         self.detection_form = DetectionForm()
         super().__init__(reading.view.viewer, "Prepare and detect")
         self.run_button.setToolTip("Find the lungs, resample, search: minutes without a GPU. You can go on reading.")
@@ -71,11 +75,13 @@ class DetectTab(ScanPanel):
         self.searched.emit()
 
     def show_scan(self, volume: Volume | None) -> None:
-        """Tell which scan is to be read."""
-        if volume is not self.reading.volume:
-            self.fault = None
-            if self.job is None and volume is not None:
-                self.message.setText("")
+        """Tell which scan is to be read, when it is another one."""
+        self.listed.emit()
+        if volume is self._told:
+            return
+        self._told, self.fault = volume, None
+        if self.job is None and volume is not None:
+            self.message.setText("")
         self.scan_chosen.emit(volume)
 
     def _on_failed(self, error: Exception) -> None:

@@ -144,6 +144,12 @@ class OpenReading:
         for name in VIEW_SIGNALS:
             getattr(self.view, name).disconnect(self._on_view)
 
+    def abandon(self) -> None:
+        """Let another window write, and leave the viewer alone: it is gone already."""
+        session, self.session = self.session, None
+        if session is not None:
+            session.close()
+
     # -- saving --------------------------------------------------------------------------------------
 
     def save(self) -> None:

@@ -33,6 +33,7 @@ class Preferences:
 
     def __init__(self) -> None:
         self._model = _plugin_settings()
+        self._is_open = True
         self._own: dict[str, Any] = {}  # without a page: what was remembered
         for part in self._parts():
             part.events.connect(self._on_changed)
@@ -84,9 +85,11 @@ class Preferences:
                 setattr(getattr(self._model, READING), name, value)
 
     def close(self) -> None:
-        """Hear no more of the Preferences."""
-        for part in self._parts():
-            part.events.disconnect(self._on_changed)
+        """Hear no more of the Preferences; a second time nothing happens."""
+        if self._is_open:
+            self._is_open = False
+            for part in self._parts():
+                part.events.disconnect(self._on_changed)
 
     def _parts(self) -> list[Any]:
         return [] if self._model is None else [getattr(self._model, name) for name in (READING, KEYS)]

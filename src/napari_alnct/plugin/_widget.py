@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QSignalBlocker, QTimer
-from qtpy.QtWidgets import QLabel, QMainWindow, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QTimer
+from qtpy.QtWidgets import QLabel, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 
 from napari_alnct.core.notice import NOTICE
 from napari_alnct.core.review_actions import NoteExport
 from napari_alnct.core.volume import Volume
 from napari_alnct.plugin._commands import ReadingCommands
+from napari_alnct.plugin._compat import main_window_of
 from napari_alnct.plugin._data_tab import DataTab
 from napari_alnct.plugin._detect_tab import DetectTab
 from napari_alnct.plugin._key_card import KeyCard
@@ -47,7 +49,9 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
         self.preferences = Preferences()
         self.view = ReadingView(getattr(napari_viewer, "__wrapped__", napari_viewer))  # plugins get a proxy of it
         self.reading = OpenReading(self.view, self.preferences)
+        self.destroyed.connect(partial(_let_go, self.preferences, self.reading))
         self.commands = ReadingCommands(self.reading)
+        self._window = main_window_of(self.view.viewer)
         self.message = QLabel(wordWrap=True)
         self.message.setAccessibleName("Message")
         self.planes: PlanesWidget | None = None
@@ -63,6 +67,7 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
         self._lay_out()
         self._connect()
         self._on_preferences()
+        self._follow_scan_box()
         self._on_scan(self.detect_tab.volume)
 
     def _make_tabs(self) -> None:
@@ -102,8 +107,9 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
         self.reading.began.connect(self._on_began)
         self.reading.ended.connect(self._on_ended)
         self.preferences.changed.connect(self._on_preferences)
+        self.detect_tab.listed.connect(self._follow_scan_box)
         self.detect_tab.scan_chosen.connect(self._on_scan)
-        self.data_tab.scan_box.currentIndexChanged.connect(self._on_scan_box)
+        self.data_tab.scan_box.activated.connect(self._on_scan_box)
         for signal in (self.detect_tab.searched, self.data_tab.taken):
             signal.connect(self._on_marks)
         self.report_tab.exported.connect(self._on_exported)
@@ -116,17 +122,21 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
     # -- the scan -----------------------------------------------------------------------------------
 
     def _on_scan(self, volume: Volume | None) -> None:
-        """Read the scan that was opened or chosen; the box in the tab Data follows."""
-        with QSignalBlocker(self.data_tab.scan_box):
-            self.data_tab.scan_box.setCurrentIndex(self.detect_tab.scan_box.currentIndex())
-        self.data_tab.scan_box.setEnabled(self.detect_tab.job is None)
+        """Read the scan that was opened or chosen."""
         if volume is None:
             self.reading.end()
         else:
             self.reading.begin(volume)
 
+    def _follow_scan_box(self) -> None:
+        """Show in the tab Data which scan is chosen; both boxes have one list."""
+        with QSignalBlocker(self.data_tab.scan_box):
+            self.data_tab.scan_box.setCurrentIndex(self.detect_tab.scan_box.currentIndex())
+        self.data_tab.scan_box.setEnabled(self.detect_tab.job is None)
+
     def _on_scan_box(self, index: int) -> None:
-        self.detect_tab.scan_box.setCurrentIndex(index)
+        if self.detect_tab.job is None:
+            self.detect_tab.scan_box.setCurrentIndex(index)
 
     def _on_began(self) -> None:
         self._on_unsaved()
@@ -208,41 +218,46 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
             self.message.setText(" ".join(complaints))
 
     def _bind_keys(self) -> None:
-        """Bind the keys in the window that the dock is in, once it is in one."""
-        window = self._main_window()
-        if window is None or not self._is_open:
-            return
-        if self.shortcuts is None:
-            self.shortcuts = Shortcuts(window, self.commands.run)
-        self.shortcuts.bind(self.preferences.keys)
-
-    def _main_window(self) -> QMainWindow | None:
-        parent = self.parent()
-        while parent is not None and not isinstance(parent, QMainWindow):
-            parent = parent.parent()
-        return parent
+        """Bind the keys in the window, so that they fire wherever the focus is."""
+        if self._window is not None and self._is_open:
+            if self.shortcuts is None:
+                self.shortcuts = Shortcuts(self._window, self.commands.run)
+                self._window.installEventFilter(self)
+            self.shortcuts.bind(self.preferences.keys)
 
     def _toggle_card(self) -> None:
         if self.card is None:
-            self.card = KeyCard(self.window())
+            self.card = KeyCard(self._window or self.window())
         self.card.show_keys(self.preferences.keys)
         self.card.setVisible(not self.card.isVisible())
 
     # -- beginning and end --------------------------------------------------------------------------------------
 
     def event(self, event: QEvent) -> bool:
-        """Bind keys when shown, save when hidden, and let go when the dock is closed for good."""
+        """Save when hidden, and let go when the dock is closed for good."""
         kind = event.type()
         if kind == QEvent.Type.ParentChange and self.parent() is None:
             self.dispose()
-        elif kind == QEvent.Type.Show and self.shortcuts is None:
-            self._bind_keys()
         elif kind == QEvent.Type.Hide and self._is_open:
             self.reading.save()
         return bool(super().event(event))
 
-    def dispose(self, event: Any = None) -> None:
-        """Save, close the reading, and let go of the viewer; the scan stays open."""
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Let go before the window is gone; the user's own closing may still be called off."""
+        kind = event.type()
+        is_closing = kind == QEvent.Type.Close and not event.spontaneous()
+        if self._is_open and (is_closing or kind == QEvent.Type.DeferredDelete):
+            self.dispose(with_window=True)
+        return False
+
+    def dispose(self, *, with_window: bool = False) -> None:
+        """Save, close the reading, and let go of the viewer; the scan stays open.
+
+        Parameters
+        ----------
+        with_window : bool
+            Whether the whole window is closed, so that no dock has to be taken out of it.
+        """
         if not self._is_open:
             return
         self._is_open = False
@@ -250,9 +265,14 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
             timer.stop()
         if self.shortcuts is not None:
             self.shortcuts.close()
+            self.shortcuts = None
+        if self._window is not None:
+            self._window.removeEventFilter(self)
+            self._window = None
         if self.card is not None:
             self.card.close()
             self.card.deleteLater()
+            self.card = None
         self.preferences.changed.disconnect(self._on_preferences)
         self.preferences.close()
         self.reading.told.disconnect(self._on_told)
@@ -262,6 +282,15 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
         self.review_tab.dispose()
         self.reading.close()
         if self.planes is not None:
-            remove_planes(self.planes)
+            if with_window:
+                self.planes.dispose()
+            else:
+                remove_planes(self.planes)
             self.planes = None
         self.view.close()
+
+
+def _let_go(preferences: Preferences, reading: OpenReading, *_: Any) -> None:
+    """Release what is not Qt's when the dock was destroyed without being closed."""
+    preferences.close()
+    reading.abandon()
