@@ -261,6 +261,7 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
         if not self._is_open:
             return
         self._is_open = False
+        self.commands.others = {}  # buttons hold the commands: without this the dock would hold itself
         for timer in (self._saving, self._reporting, self._adding_planes, self._putting_back):
             timer.stop()
         if self.shortcuts is not None:
@@ -287,6 +288,8 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
             else:
                 remove_planes(self.planes)
             self.planes = None
+        if not with_window:
+            self.deleteLater()
         self.view.close()
 
 
