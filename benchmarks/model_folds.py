@@ -170,6 +170,7 @@ def run() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("ALNCT_DATA", "../shared/data")))
     parser.add_argument("--runs", type=Path, default=Path("runs/folds"))
     parser.add_argument("--model", type=Path, help="judge one model on what it held out, instead of the folds")
+    parser.add_argument("--mirrored-passes", type=int, default=0, help="further searches of the mirrored scans, 0 to 3")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/model_folds.json"))
     parser.add_argument("--calibration", type=Path, default=Path("benchmarks/results/model_calibration.json"))
     options = parser.parse_args()
@@ -180,15 +181,18 @@ def run() -> None:
         places = [options.runs / f"fold_{number}" for number in range(N_FOLDS)]
         models = [next(iter(sorted(place.glob("*.safetensors"))), None) for place in places]
         todo = [
-            (model, fold, place / "scores.json")
+            (model, fold, place / f"scores{options.mirrored_passes or ''}.json")
             for model, fold, place in zip(models, folds, places, strict=True)
             if model is not None
         ]
         for place, model in zip(places, models, strict=True):
             print(f"{place}: {model.name if model else 'not run'}")
-    searched = [score_fold(model, options.data, fold, out, print) for model, fold, out in todo]
+    searched = [
+        score_fold(model, options.data, fold, out, print, mirrored_passes=options.mirrored_passes)
+        for model, fold, out in todo
+    ]
     figures = {"folds": [budget_of(model) for model, _, _ in todo], **figures_of(searched)}
-    if not options.model:
+    if not options.model and not options.mirrored_passes:
         figures["LUNA16 scans at full resolution"] = whole_scans(options.data, [(m, fold) for m, fold, _ in todo])
         figures["folds"] += ["not run"] * (N_FOLDS - len(todo))
         write_calibration(options.calibration, calibration_of(searched, figures))
