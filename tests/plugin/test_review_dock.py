@@ -520,7 +520,7 @@ def test_opening_and_closing_leaves_nothing(viewer: Any, qtbot: Any, ball: Calla
 
     def once() -> tuple[int, ...]:
         widget = open_dock(viewer)
-        settle(qtbot, widget)
+        qtbot.waitUntil(lambda: widget.planes is not None, timeout=WAIT_MS)
         widget.commands.run("card")
         close_dock(viewer, widget)
         QApplication.processEvents()

@@ -282,6 +282,7 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
         self.report_tab.dispose()
         self.review_tab.dispose()
         self.reading.close()
+        self.view.close()  # before the canvases: half closed ones fail when their layers go
         if self.planes is not None:
             if with_window:
                 self.planes.dispose()
@@ -290,7 +291,6 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
             self.planes = None
         if not with_window:
             self.deleteLater()
-        self.view.close()
 
 
 def _let_go(preferences: Preferences, reading: OpenReading, *_: Any) -> None:
