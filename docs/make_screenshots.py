@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))  # a fresh napari, as on day one
+os.environ["HOME"] = tempfile.mkdtemp()  # readings of the one who runs this stay out of the pictures
 
 import napari
 import numpy as np
 from PIL import Image
+from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+
+from napari_alnct.io.review_report import ReportOptions, mark_picture
 
 IMAGES = Path(__file__).with_name("images")
 PLUGIN = "napari-alnct"
@@ -86,6 +90,36 @@ def make(folder: Path, sample: str) -> None:
     viewer.close()
 
 
+def make_reading(folder: Path, sample: str) -> None:
+    """Make the pictures of the dock `Nodule review`.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to put them.
+    sample : str
+        Key of the sample scan.
+    """
+    viewer = napari.Viewer(show=True)
+    viewer.window._qt_window.resize(1560, 960)
+    viewer.open_sample(PLUGIN, sample)
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Nodule review")
+    run_and_wait(dock.detect_tab)
+    QTest.qWait(1500)
+    dock.tabs.setCurrentWidget(dock.review_tab)
+    for key in (Qt.Key.Key_J, Qt.Key.Key_G):
+        QTest.keyClick(viewer.window._qt_window, key)
+        QTest.qWait(700)
+    save(window_picture(viewer), folder / "reading_planes.png")
+    dock.tabs.setCurrentIndex(dock.tabs.count() - 1)
+    QTest.qWait(1500)
+    save(widget_picture(dock), folder / "reading_report_tab.png")
+    review, volume = dock.reading.session.review, dock.reading.volume
+    picture = mark_picture(volume, review.marks[0], review.marks[1:], ReportOptions())
+    save(np.concatenate([image.pixels for image in picture], axis=1), folder / "reading_report.png")
+    viewer.close()
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Make the pictures of docs/images.")
     parser.add_argument("--out", type=Path, default=IMAGES, help="folder for the pictures")
@@ -93,3 +127,4 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     make(arguments.out, arguments.sample)
+    make_reading(arguments.out, arguments.sample)
