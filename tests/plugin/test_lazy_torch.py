@@ -64,7 +64,8 @@ print("torch" in sys.modules, round(seconds, 3))
 """
 MOST_SECONDS = 0.5  # of processor time, to open the dock
 STATE_MODULES = (
-    "_compat _layers _reader _writer _sample _viewport _jobs _keys _settings _session_record _review_state _review_marks"
+    "_compat _layers _reader _writer _sample _viewport _jobs "
+    "_keys _settings _session_record _review_state _review_marks"
 )
 VIEW_MODULES = "_reading_view _open_reading _commands"  # these load napari's models, and with them magicgui
 NO_QT = """
