@@ -19,6 +19,7 @@ from napari_alnct.core.review_actions import NoteExport
 from napari_alnct.core.volume import Volume
 from napari_alnct.data.phantom import PhantomScan
 from napari_alnct.io.metaimage_writer import write_metaimage
+from napari_alnct.io.study import Study, name_cases, write_study
 from napari_alnct.io.tables import write_annotations
 from napari_alnct.plugin import _jobs
 from napari_alnct.plugin._detect_tab import HIDDEN
@@ -500,6 +501,27 @@ def test_a_folder_of_cases_is_gone_through(
     widget.data_tab.open_case(widget.data_tab.queue.cases[0])
     wait()
     assert widget.reading.session.review.marks[0].position_xyz_mm == (0.0, 0.0, 0.0)
+
+
+def test_a_study_is_read_in_the_order_of_the_reader_with_marks_hidden(
+    viewer: Any, qtbot: Any, ball: Callable[..., Volume], tmp_path: Path
+) -> None:
+    """The queue is the study's, the mode too; who does not read in it is told so."""
+    volumes = [ball(diameter_mm=8.0 + 2 * k) for k in range(3)]
+    paths = [tmp_path / f"{k}.mha" for k in range(3)]
+    for path, volume in zip(paths, volumes, strict=True):
+        write_metaimage(path, volume.hu, volume.geometry)
+    study = Study(cases=name_cases(paths, [v.voxel_sha256 for v in volumes]), readers=("A. Reader",), seed=3)
+    write_study(tmp_path / "study.json", study)
+    widget = open_dock(viewer)
+    widget.data_tab.open_study(tmp_path / "study.json")
+    assert "does not read in this study" in widget.data_tab.message.text()
+    widget.preferences.remember(reader="A. Reader")
+    widget.data_tab.open_study(tmp_path / "study.json")
+    assert [case.path for case in widget.data_tab.queue.cases] == [case.path for case in study.order_for("A. Reader")]
+    qtbot.waitUntil(lambda: widget.reading.session is not None, timeout=WAIT_MS)
+    assert widget.reading.session.review.mode == "study"
+    assert not widget.reading.session.review.is_unlocked
 
 
 def test_another_reader_has_another_reading(viewer: Any, ball: Callable[..., Volume]) -> None:

@@ -74,6 +74,7 @@ class MarkBox(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self.buttons = {name: QPushButton(label) for name, label in LABELS.items()}
         for name, button in self.buttons.items():
             button.clicked.connect(partial(run, name))
+            button.setMinimumHeight(button.sizeHint().height())  # in a low window the list gives way
         for name, status in DECISIONS.items():
             self.buttons[name].setIcon(status_icon(status))
         self.reason_box = QComboBox(toolTip="Why it was rejected; optional.")

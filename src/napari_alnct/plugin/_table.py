@@ -260,5 +260,5 @@ def _make_view(model: MarksModel) -> QTableView:
     header = view.horizontalHeader()
     header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
     header.setStretchLastSection(True)
-    view.setMinimumHeight(110)
+    view.setMinimumHeight(80)
     return view

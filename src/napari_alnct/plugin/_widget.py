@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TABS = ("Data", "Detect", "Review", "Report")
 SAVE_MS = 400  # after a change; all is on disk within a second
 REPORT_MS = 200  # the report is shown anew when the reading rests
-MINIMUM_WIDTH = 330  # pixels: no label is cut off
+MINIMUM_WIDTH = 365  # pixels: no label is cut off
 
 
 class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
@@ -277,10 +277,8 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
         self.preferences.changed.disconnect(self._on_preferences)
         self.preferences.close()
         self.reading.told.disconnect(self._on_told)
-        self.detect_tab.dispose()
-        self.data_tab.dispose()
-        self.report_tab.dispose()
-        self.review_tab.dispose()
+        for tab in (self.detect_tab, self.data_tab, self.report_tab, self.review_tab):
+            tab.dispose()
         self.reading.close()
         self.view.close()  # before the canvases: half closed ones fail when their layers go
         if self.planes is not None:
