@@ -232,8 +232,9 @@ class ReadingView(LinkedPlanes):
     def _write(self) -> None:
         """Write window, slab and slice on the canvases."""
         for plane in self._shown:
-            lines = [f"{plane.name} {plane.index}/{plane.n_slices - 1}"] if plane.is_flat else []
+            lines = [f"{plane.name} {plane.index}"] if plane.is_flat else []  # short: a side plane is narrow
             if plane is self.main and lines:
+                lines = [f"{lines[0]}/{plane.n_slices - 1}"]
                 n_slices = 2 * plane.n_beside + 1
                 slab = [f"slab {self.slab_mm:g} mm, {n_slices} slices"] if self._wanted_slab_mm else []
                 lines = [window_text(self.window_hu), *slab, *lines]
