@@ -61,7 +61,7 @@ def third_party_imports(folder: Path) -> set[str]:
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found.add(node.module.split(".")[0])
-    distributions = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
+    distributions = {"skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}
     return {distributions.get(name, name).lower() for name in found - sys.stdlib_module_names - {"napari_alnct"}}
 
 

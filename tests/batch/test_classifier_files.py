@@ -123,7 +123,7 @@ def test_weights_of_a_default_network_need_nothing_beside_them(tmp_path: Path) -
         ("{", "no settings of a classifier can be read"),
         ("[1]", "it is no object with settings"),
         ('{"widths": [8, 8], "colour": 3}', "has no setting colour"),
-        ('{"network": {"feat_mult": "2"}}', "no settings of a classifier can be read"),
+        ('{"network": {"feat_mult": "2"}}', "feat_mult is the text '2'; write a number"),
         ('{"network": {"feat_mult": 99}}', "feat_mult is 99, allowed is"),
         ('{"network": 3}', "no settings of a classifier can be read"),
     ],

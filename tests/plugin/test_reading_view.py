@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import subprocess
@@ -470,10 +471,12 @@ def test_closing_leaves_the_viewer_as_it_was(ball: Callable[..., Volume]) -> Non
         viewer.layers.remove(viewer.layers[-1])
 
     cycle()
+    gc.collect()  # what earlier tests left behind goes now, not in between
     counts = traces(viewer)
     for _ in range(20):
         cycle()
-    assert traces(viewer) == counts
+    gc.collect()
+    assert {name: count for name, count in traces(viewer).items() if count > counts.get(name, 0)} == {}
     assert [layer.metadata["alnct_kind"] for layer in viewer.layers] == [CT]
     assert viewer.dims.margin_left == viewer.dims.margin_right == (0.0, 0.0, 0.0)
 

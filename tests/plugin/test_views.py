@@ -325,8 +325,10 @@ def test_opening_and_closing_twenty_times_leaves_nothing(viewer: Any, ball: Call
 
     for _ in range(2):
         cycle()
+    gc.collect()  # what earlier tests left behind goes now, not in between
     before = traces(viewer)
     for _ in range(20):
         cycle()
+    gc.collect()
     after = traces(viewer)
-    assert {name: (before.get(name), count) for name, count in after.items() if count != before.get(name)} == {}
+    assert {name: (before.get(name), count) for name, count in after.items() if count > before.get(name, 0)} == {}

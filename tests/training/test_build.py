@@ -157,7 +157,7 @@ def test_a_recipe_may_be_yaml_and_based_on_another(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("based_on: mine.yaml", "mine.yaml is based on itself"),
-        ("based_on: elsewhere", "elsewhere: no such file; the recipes of the package are bundled"),
+        ("based_on: elsewhere", "elsewhere: no such file; the recipes of the package are ablation, bundled"),
         ("first_stage:\n  learning_rate: 5e-4", "learning_rate is the text '5e-4'; write a number"),
         ("[1, 2]", "write names and values"),
         ("a: b: c", "not a readable recipe"),
@@ -214,7 +214,7 @@ def test_the_storage_error_is_that_of_rounded_weights() -> None:
     torch.manual_seed(0)
     network = DetectorNetwork(DetectorNetSettings(widths=(8, 8, 8), depths=(1, 1, 1), head_width=8)).eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    assert 0 < build.storage_error(network, edge_vox=32) < 1e-2
+    assert 0 < build.storage_error(network) < 1e-2
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     network.load_state_dict({name: v.half().float() if v.is_floating_point() else v for name, v in before.items()})
-    assert build.storage_error(network, edge_vox=32) == 0.0
+    assert build.storage_error(network) == 0.0

@@ -34,6 +34,7 @@ from napari_alnct.training.second_look import train_second_look
 from napari_alnct.training.settings import BuildSettings, settings_to_json
 
 RECIPE = "recipe.json"
+DETECTOR_CUBE_VOX = 64
 FREE = ("workers", "save_every")  # settings of a schedule that change no result
 
 
@@ -156,17 +157,15 @@ def build_from_materials(
     return path
 
 
-def storage_error(network: DetectorNetwork | ClassifierNetwork, *, edge_vox: int = 64, seed: int = 0) -> float:
+def storage_error(network: DetectorNetwork | ClassifierNetwork, *, seed: int = 0) -> float:
     """Give how far scores move when weights are stored as float16.
 
     Parameters
     ----------
     network : DetectorNetwork or ClassifierNetwork
         Evaluation mode, CPU; not changed.
-    edge_vox : int
-        Of the noise cubes that are scored.
     seed : int
-        Of the noise.
+        Of the noise cubes that are scored.
 
     Returns
     -------
@@ -175,6 +174,7 @@ def storage_error(network: DetectorNetwork | ClassifierNetwork, *, edge_vox: int
     """
     stored = copy.deepcopy(network)
     stored.load_state_dict({name: _halved(value) for name, value in network.state_dict().items()})
+    edge_vox = network.settings.patch_vox if isinstance(network, ClassifierNetwork) else DETECTOR_CUBE_VOX
     chance = torch.Generator().manual_seed(seed)
     x = functional.avg_pool3d(torch.randn(2, 1, *(edge_vox,) * 3, generator=chance), 3, 1, 1)
     with torch.inference_mode():
