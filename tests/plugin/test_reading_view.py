@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +21,7 @@ from napari_alnct.plugin._layers import CT, layers_of, marks_layer, points_xyz_m
 from napari_alnct.plugin._plane import Plane
 from napari_alnct.plugin._reading_view import LAYOUTS, PRESETS, ReadingView
 from napari_alnct.plugin._viewport import add_quietly
+from tests.plugin.leaks import Traces
 
 CENTRE_XYZ_MM = (12.0, -31.0, 44.0)  # of the ball, which lies to the right, the front and the feet of the scan's middle
 SIGNED_PERMUTATIONS = [
@@ -471,41 +470,13 @@ def test_closing_leaves_the_viewer_as_it_was(ball: Callable[..., Volume]) -> Non
         viewer.layers.remove(viewer.layers[-1])
 
     cycle()
-    gc.collect()  # what earlier tests left behind goes now, not in between
-    counts = traces(viewer)
+    traces = Traces(viewer)
+    counts = traces.counts()
     for _ in range(20):
         cycle()
-    gc.collect()
-    assert traces(viewer) == counts
+    assert traces.counts() == counts
     assert [layer.metadata["alnct_kind"] for layer in viewer.layers] == [CT]
     assert viewer.dims.margin_left == viewer.dims.margin_right == (0.0, 0.0, 0.0)
-
-
-def traces(viewer: ViewerModel) -> dict[str, int]:
-    """Count callbacks on a viewer, its scan and napari's settings, overlays, and threads."""
-    from napari.settings import get_settings
-
-    settings = get_settings()
-    groups = {
-        "dims": viewer.dims.events,
-        "camera": camera_of(viewer).events,
-        "canvas": viewer.canvas.events,
-        "viewer": viewer.events,
-        "layers": viewer.layers.events,
-        "scan": viewer.layers[0].events,
-        "appearance": settings.appearance.events,
-        "application": settings.application.events,
-        "experimental": settings.experimental.events,
-    }
-    counts = {
-        f"{name}.{event}": len(emitter.callbacks)
-        for name, group in groups.items()
-        for event, emitter in group.emitters.items()
-    }
-    counts["mouse"] = len(viewer.mouse_wheel_callbacks) + len(viewer.mouse_drag_callbacks)
-    counts["overlays"] = len(viewer.canvas.overlays) + len(viewer.scene.overlays)
-    counts["threads"] = threading.active_count()
-    return counts
 
 
 OPEN_A_SCAN = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +20,7 @@ from napari_alnct.plugin._layers import marks_layer
 from napari_alnct.plugin._reading_view import ReadingView
 from napari_alnct.plugin._viewport import add_quietly
 from napari_alnct.plugin._views import DOCK_NAME, PlanesWidget, add_planes, remove_planes
+from tests.plugin.leaks import Traces
 
 pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")]
 CENTRE_XYZ_MM = (12.0, -31.0, 44.0)  # of the ball, which lies to the right, the front and the feet of the scan's middle
@@ -268,39 +268,16 @@ def test_a_floating_dock_still_shows_rings_over_images(
         assert ((picture[..., 0] > 150) & (picture[..., 1] < 90)).sum() > 50
 
 
-def traces(viewer: Any) -> dict[str, int]:
-    """Count what could be left: callbacks, overlays, threads, widgets, canvases, docks."""
+def counts_of_window(viewer: Any, traces: Traces) -> dict[str, int]:
+    """Count what could be left: callbacks, overlays, threads, and of the window widgets, canvases and docks."""
     from napari._vispy.canvas import VispyCanvas
     from napari.qt import QtViewer
-    from napari.settings import get_settings
 
     for _ in range(3):
         QApplication.sendPostedEvents(None, 52)  # deferred deletes
         QApplication.processEvents()
         gc.collect()
-    settings = get_settings()
-    groups = {
-        "dims": viewer.dims.events,
-        "camera": camera_of(viewer).events,
-        "canvas": viewer.canvas.events,
-        "viewer": viewer.events,
-        "layers": viewer.layers.events,
-        "scan": viewer.layers[0].events,
-        "draw": canvas_of_window(viewer).events,
-        "appearance": settings.appearance.events,
-        "application": settings.application.events,
-        "experimental": settings.experimental.events,
-        "dask": settings.application.dask.events,
-    }
-    counts = {
-        f"{name}.{event}": len(emitter.callbacks)
-        for name, group in groups.items()
-        for event, emitter in group.emitters.items()
-    }
-    counts["mouse"] = len(viewer.mouse_wheel_callbacks) + len(viewer.mouse_drag_callbacks)
-    counts["overlays"] = len(viewer.canvas.overlays) + len(viewer.scene.overlays)
-    counts["threads"] = threading.active_count()
-    counts["layers"] = len(viewer.layers)
+    counts = traces.counts()
     counts["widgets"] = len(QApplication.allWidgets())
     counts["canvases"] = len(QtViewer._instances) + len(VispyCanvas._instances)
     counts["docks"] = sum(name == DOCK_NAME for name in viewer.window.dock_widgets)
@@ -325,10 +302,9 @@ def test_opening_and_closing_twenty_times_leaves_nothing(viewer: Any, ball: Call
 
     for _ in range(2):
         cycle()
-    gc.collect()  # what earlier tests left behind goes now, not in between
-    before = traces(viewer)
+    traces = Traces(viewer, draw=canvas_of_window(viewer).events)
+    before = counts_of_window(viewer, traces)
     for _ in range(20):
         cycle()
-    gc.collect()
-    after = traces(viewer)
+    after = counts_of_window(viewer, traces)
     assert {name: (before.get(name), count) for name, count in after.items() if count != before.get(name)} == {}
