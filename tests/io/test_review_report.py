@@ -158,7 +158,7 @@ def test_without_pictures_the_page_says_why(monkeypatch: pytest.MonkeyPatch) -> 
     assert "No pictures: the scan was not open." in page(reading(DECIDED)).text
     monkeypatch.setattr(review_report, "MOST_PICTURES", 1)
     found = page(reading(DECIDED), scan())
-    assert (found.tags.count("img"), "1 more findings are in the table above" in found.text) == (3, True)
+    assert (found.tags.count("img"), "1 more finding is in the table above" in found.text) == (3, True)
 
 
 def test_slab_and_window_are_told() -> None:

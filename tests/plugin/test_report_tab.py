@@ -84,6 +84,12 @@ def test_rows_and_findings_are_counted_before(tab: ReportTab) -> None:
     assert "_findings.csv: 4 rows" in tab.preview.toPlainText()
 
 
+def test_one_is_told_in_the_singular(tab: ReportTab) -> None:
+    """One action in the log is no "1 actions"."""
+    offer(tab, actions(())[:1])
+    assert ".json: 1 action\n" in f"{tab.preview.toPlainText()}\n"
+
+
 def test_states_are_told_apart_in_the_preview(tab: ReportTab) -> None:
     """Never run, failed, and a reading with notes."""
     offer(tab, ())

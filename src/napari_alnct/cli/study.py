@@ -12,6 +12,7 @@ from napari_alnct.cli.options import DEFAULT_READ_FLAGS, ReadFlags
 from napari_alnct.cli.outputs import refuse_unwritable_table
 from napari_alnct.cli.scan_choice import choose_scans
 from napari_alnct.core.notice import NOTICE
+from napari_alnct.core.wording import counted
 
 Seed = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=2**32 - 1))]
 
@@ -56,6 +57,6 @@ def execute(
 
     study = plan_study(chosen, readers, seed, reading.options(), progress=show)
     write_study(out, study)
-    print(f"{len(study.cases)} cases for {len(study.readers)} readers: {out}")
+    print(f"{counted(len(study.cases), 'case')} for {counted(len(study.readers), 'reader')}: {out}")
     print(NOTICE)
     return 0

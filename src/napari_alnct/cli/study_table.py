@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from napari_alnct.cli.outputs import refuse_unwritable_folder
 from napari_alnct.core.notice import NOTICE
+from napari_alnct.core.wording import counted
 
 
 def execute(
@@ -41,7 +42,7 @@ def execute(
     refuse_unwritable_folder(out_dir)
     joined = join_study(readings, out_dir, study)
     states = ", ".join(f"{n} {state}" for state, n in joined.n_by_state.items() if n)
-    print(f"{joined.n_decisions} marks; cases by reader: {states}")
+    print(f"{counted(joined.n_decisions, 'mark')}; cases by reader: {states}")
     print(f"Written to {out_dir}: {', '.join(path.name for path in joined.paths)}")
     print(NOTICE)
     return 4 if joined.n_by_state["damaged"] else 0

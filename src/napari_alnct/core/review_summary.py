@@ -16,6 +16,7 @@ from napari_alnct.core.operating_points import OperatingScale
 from napari_alnct.core.proposals import TABLE_NAME
 from napari_alnct.core.review import Review
 from napari_alnct.core.review_actions import Mark, ReviewAction, SetCandidates
+from napari_alnct.core.wording import counted
 
 CandidateState = Literal["not run", "failed", "hidden", "none", "some"]
 STATE_TEXT: dict[CandidateState, str] = {
@@ -186,7 +187,8 @@ def _candidate_sentence(review: Review, state: CandidateState) -> str:
         return NO_CANDIDATE.format(threshold=review.threshold, model=model)
     proposed = [mark for mark in review.marks if not mark.is_own]
     n_shown = sum(map(review.is_shown, proposed))
-    return f"{n_shown} of {len(proposed)} candidates shown at the threshold {review.threshold:.2f} (model {model})."
+    shown = f"{n_shown} of {counted(len(proposed), 'candidate')} shown"
+    return f"{shown} at the threshold {review.threshold:.2f} (model {model})."
 
 
 def _finding_sentence(review: Review) -> str:
@@ -194,8 +196,7 @@ def _finding_sentence(review: Review) -> str:
         return "The reader recorded no finding."
     counts = Counter(mark.status for mark in review.findings)
     parts = ", ".join(f"{counts[status]} {STATUS_TEXT[status]}" for status in STATUS_TEXT if counts[status])
-    n = len(review.findings)
-    return f"The reader recorded {n} {'finding' if n == 1 else 'findings'}: {parts}."
+    return f"The reader recorded {counted(len(review.findings), 'finding')}: {parts}."
 
 
 def _cautions(review: Review, actions: Sequence[ReviewAction], state: CandidateState, has_failed: bool) -> list[str]:

@@ -28,6 +28,7 @@ from napari_alnct.core.errors import ReviewError, SettingsError
 from napari_alnct.core.notice import NOTICE
 from napari_alnct.core.review import Review, apply
 from napari_alnct.core.review_actions import ReviewAction, action_from_json, action_to_json
+from napari_alnct.core.wording import counted
 from napari_alnct.io.atomic_file import replacing_text
 from napari_alnct.io.folder_lock import locked_folder
 
@@ -303,7 +304,7 @@ def _load(folder: Path, voxel_sha256: str) -> Stored:
         raise ReviewError("this reading belongs to another scan with other voxels; open the scan that it was made on")
     if content is not None and content["n_actions"] > len(entries):
         raise ReviewError(
-            f"the record holds {len(entries)} actions, the state that was saved {content['n_actions']}; "
+            f"the record holds {counted(len(entries), 'action')}, the state that was saved {content['n_actions']}; "
             "put back a copy of the folder, or move it away to begin anew"
         )
     session = dict(content["session"]) if content is not None else {}

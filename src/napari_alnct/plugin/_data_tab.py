@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 
 from napari_alnct.core.errors import AlnctError
 from napari_alnct.core.volume import Volume
+from napari_alnct.core.wording import counted
 from napari_alnct.io.case_queue import Case, CaseQueue
 from napari_alnct.io.identifiers import without_uids
 from napari_alnct.io.images import ReadOptions, read_volume
@@ -182,7 +183,8 @@ class DataTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
             self.message.setText(str(error))
             return
         is_shown = session.review.is_unlocked
-        self.message.setText(f"{len(found)} marks loaded." if is_shown else "Marks are loaded; they are hidden.")
+        loaded = f"{counted(len(found), 'mark')} loaded."
+        self.message.setText(loaded if is_shown else "Marks are loaded; they are hidden.")
         self.taken.emit()
 
     def _ask_table(self) -> None:
@@ -298,7 +300,7 @@ class DataTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
             self.cases.addItem(item)
             if case.key == queue.current_key:
                 self.cases.setCurrentItem(item)
-        self.progress.setText(f"{queue.n_done} of {len(queue.cases)} cases done")
+        self.progress.setText(f"{queue.n_done} of {counted(len(queue.cases), 'case')} done")
 
     # -- the reader -----------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QLabel, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
+from napari_alnct.core.wording import counted
 from napari_alnct.plugin._layers import THRESHOLD_KEY, points_xyz_mm, shown_mask, volume_of
 from napari_alnct.plugin._viewport import jump_to
 
@@ -117,7 +118,7 @@ class MarksPanel(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self.layer.metadata[THRESHOLD_KEY] = self.threshold
         n_shown = int(shown.sum())
         caution = "" if n_shown else ". This does not mean that there is no nodule."
-        self.count.setText(f"<b>{n_shown} of {len(shown)} marks shown</b>{caution}")
+        self.count.setText(f"<b>{n_shown} of {counted(len(shown), 'mark')} shown</b>{caution}")
 
     def _on_row_chosen(self, *_: Any) -> None:
         row = self.table.currentRow()

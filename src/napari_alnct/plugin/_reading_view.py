@@ -17,6 +17,7 @@ from psygnal import Signal
 from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.geometry import Triple
 from napari_alnct.core.volume import Volume
+from napari_alnct.core.wording import counted
 from napari_alnct.plugin._compat import set_background
 from napari_alnct.plugin._layers import CT, ct_layer, layers_of
 from napari_alnct.plugin._linked_planes import LAYOUTS, LinkedPlanes
@@ -236,7 +237,7 @@ class ReadingView(LinkedPlanes):
             if plane is self.main and lines:
                 lines = [f"{lines[0]}/{plane.n_slices - 1}"]
                 n_slices = 2 * plane.n_beside + 1
-                slab = [f"slab {self.slab_mm:g} mm, {n_slices} slices"] if self._wanted_slab_mm else []
+                slab = [f"slab {self.slab_mm:g} mm, {counted(n_slices, 'slice')}"] if self._wanted_slab_mm else []
                 lines = [window_text(self.window_hu), *slab, *lines]
             plane.read_out = "\n".join(lines)
 

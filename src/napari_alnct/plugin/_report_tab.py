@@ -31,6 +31,7 @@ from qtpy.QtWidgets import (
 from napari_alnct.core.notice import NOTICE
 from napari_alnct.core.review import Review
 from napari_alnct.core.volume import Volume
+from napari_alnct.core.wording import counted
 from napari_alnct.io.review_exports import Format, export_reading, file_names
 from napari_alnct.io.review_record import Reading, reading_of
 from napari_alnct.io.review_report import ReportOptions
@@ -224,7 +225,7 @@ class ReportTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
 
     def _on_done(self, paths: list[Path]) -> None:
         self.job, self._written = None, paths
-        self.message.setText(f"{len(paths)} files written to {paths[0].parent.name}.")
+        self.message.setText(f"{counted(len(paths), 'file')} written to {paths[0].parent.name}.")
         self.refresh()
         self.exported.emit(paths)
 
@@ -292,11 +293,10 @@ def _content(reading: Reading, kind: str, with_all: bool) -> str:
     """Give how much a file holds."""
     if kind in ("csv", "luna16"):
         n = len(exported_marks(reading.review, with_all=with_all))
-        return f": {n} {'row' if n == 1 else 'rows'}"
+        return f": {counted(n, 'row')}"
     if kind == "html":
-        n = len(reading.review.findings)
-        return f": key images of {n} {'finding' if n == 1 else 'findings'}"
-    return f": {len(reading.entries)} actions" if kind == "json" else ": caveats of the tables"
+        return f": key images of {counted(len(reading.review.findings), 'finding')}"
+    return f": {counted(len(reading.entries), 'action')}" if kind == "json" else ": caveats of the tables"
 
 
 def _box(label: str, tip: str, is_chosen: bool) -> QCheckBox:

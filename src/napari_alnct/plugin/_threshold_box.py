@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSlider, QVBoxLayou
 from napari_alnct.core.errors import AlnctError
 from napari_alnct.core.operating_points import SHOW_ALL, OperatingScale, rate_text
 from napari_alnct.core.review import Review
+from napari_alnct.core.wording import counted
 from napari_alnct.plugin._review_state import ReviewSession
 
 STEPS = 100  # of the slider for each row of the operating points; of the score where there are none
@@ -44,7 +45,8 @@ def shown_text(review: Review) -> str:
     caution = "" if n_shown else f" {NONE_SHOWN}"
     scale = OperatingScale.of(review.operating_points)
     expected = "" if scale is None else f": expect {scale.text(review.threshold)}"
-    return f"<b>{n_shown} of {len(proposed)} marks shown.</b>{caution}<br>Score from {review.threshold:.2f}{expected}"
+    shown = f"{n_shown} of {counted(len(proposed), 'mark')} shown."
+    return f"<b>{shown}</b>{caution}<br>Score from {review.threshold:.2f}{expected}"
 
 
 class ThresholdBox(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
