@@ -12,6 +12,7 @@ import pytest
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication
+from scipy import ndimage
 
 from napari_alnct.core.findings import Candidate
 from napari_alnct.core.volume import Volume
@@ -158,6 +159,22 @@ def test_letters_read_out_and_crosshair_are_drawn(
         assert white[-30:, :80].sum() > 30
         assert blue[:, middle[1] - 30 : middle[1] + 30].sum() > height / 4
         assert not blue[middle[0] - 15 : middle[0] + 15, middle[1] - 15 : middle[1] + 15].any()
+
+
+def test_letters_are_read_on_bright_tissue(
+    view: ReadingView, planes: PlanesWidget, ball: Callable[..., Volume]
+) -> None:
+    """White on white each letter stands within a closed dark rim, which the crosshair does not break."""
+    view.open(ball())
+    view.set_window(-3000, -2000)  # all white
+    view.set_field(20)  # nothing but tissue on the canvas
+    for picture in pictures(view, planes):
+        white = picture.min(axis=2) > 200
+        rows, columns = (slice(size // 2 - 18, size // 2 + 18) for size in white.shape)
+        for edge in (white[2:36, columns], white[-34:-2, columns], white[rows, 2:36], white[rows, -34:-2]):
+            parts, n_parts = ndimage.label(edge)
+            border = {*parts[[0, -1]].ravel(), *parts[:, [0, -1]].ravel()}
+            assert any((parts == part).sum() > 20 for part in set(range(1, n_parts + 1)) - border)
 
 
 def wheel(native: Any, notches: int) -> None:

@@ -17,7 +17,9 @@ REACH_MM = 1e4  # the lines leave every canvas
 LINE_COLOUR = (0.34, 0.71, 0.91, 0.75)  # sky blue of Okabe and Ito
 LETTER_POINTS, TEXT_POINTS = 13, 9
 LETTER_PX, CORNER_PX = 18, 8  # from the edge of the canvas
+NARROW_PX = 260  # of a canvas: the read-out stands above the letter, beside it there is no room
 OUTLINE_PX = ((-1, -1), (1, 1), (0, 0))  # dark copies below the white text
+HALO_PX = (*((2 * x, 2 * y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)), (0, 0))  # of the letters
 DARK, WHITE = (0.0, 0.0, 0.0, 0.9), (1.0, 1.0, 1.0, 1.0)
 
 
@@ -69,7 +71,7 @@ class VispyCanvasText(ViewerOverlayMixin, VispyCanvasOverlay):  # type: ignore[m
         height, width = canvas_size(self.viewer)
         middle, far = (width / 2, height / 2), (width - LETTER_PX, height - LETTER_PX)
         places = [(middle[0], LETTER_PX), (middle[0], far[1]), (LETTER_PX, middle[1]), (far[0], middle[1])]
-        _write(self.node, self.overlay.letters, places)
+        _write(self.node, self.overlay.letters, places, HALO_PX)  # wide: the crosshair often runs into a letter
 
     def _on_lines(self) -> None:
         _write(self._lines, [self.overlay.lines], [(CORNER_PX, self._bottom - 1.3 * self._last_line.get_line_height())])
@@ -79,7 +81,8 @@ class VispyCanvasText(ViewerOverlayMixin, VispyCanvasOverlay):  # type: ignore[m
 
     @property
     def _bottom(self) -> float:
-        return canvas_size(self.viewer)[0] - CORNER_PX
+        height, width = canvas_size(self.viewer)
+        return height - (2 * LETTER_PX if width < NARROW_PX else CORNER_PX)
 
     def _on_text(self) -> None:
         self._on_letters()
@@ -105,14 +108,19 @@ def _text(font_info: Any, points: float, anchors: tuple[str, str]) -> Any:
     return text
 
 
-def _write(node: Any, texts: Sequence[str], places: Sequence[tuple[float, float]]) -> None:
+def _write(
+    node: Any,
+    texts: Sequence[str],
+    places: Sequence[tuple[float, float]],
+    outline_px: Sequence[tuple[int, int]] = OUTLINE_PX,
+) -> None:
     """Write texts at places on the canvas: all dark copies first, the white ones last."""
     pairs = [(text, place) for text, place in zip(texts, places, strict=True) if text]
     node.visible = bool(pairs)
     if pairs:
-        node.text = [text for _ in OUTLINE_PX for text, _ in pairs]
-        node.pos = [np.add(place, offset) for offset in OUTLINE_PX for _, place in pairs]
-        shades = [DARK] * (len(OUTLINE_PX) - 1) + [WHITE]
+        node.text = [text for _ in outline_px for text, _ in pairs]
+        node.pos = [np.add(place, offset) for offset in outline_px for _, place in pairs]
+        shades = [DARK] * (len(outline_px) - 1) + [WHITE]
         node.color = [shade for shade in shades for _ in pairs]
 
 
