@@ -33,8 +33,9 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "no made hard negatives": {"crops": {"imitation_share": 0.0}},
     "no mining": {"mining_at": ()},
     "no turned and scaled hosts": {"crops": {"warp_share": 0.0}},
-    "no sharpened patches": {"crops": {"sharpen_share": 0.0}},
+    "sharpened patches added": {"crops": {"sharpen_share": 0.25}},
     "fewer nodules a patch (1 to 4)": {"crops": {"most_insertions": 4}},
+    "more nodules a patch (1 to 10)": {"crops": {"most_insertions": 10}},
     "no varied donors": {"crops": {"is_varied": False}},
     "no pasted plain lung": {"crops": {"control_share": 0.0}},
 }
