@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from napari_alnct.batch.work_lock import WorkLock
 from napari_alnct.cli import training_display
 from napari_alnct.cli.app import dispatch
 from napari_alnct.cli.training_display import TrainingDisplay, epoch_line
@@ -82,6 +83,17 @@ def test_one_command_trains_and_says_what_it_did(folder: Path, capsys: pytest.Ca
     training = read_checkpoint(folder / "run" / "best.safetensors").recipe.training["settings"]
     assert (training["epochs"], training["network"]["feat_mult"], training["learning_rate"]) == (2, 2.0, 0.002)
     assert training["batch"] == TINY.batch
+
+
+def test_two_runs_in_one_folder_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While one run holds the folder a second one ends with 2 and says who is there; afterwards it is free again."""
+    (folder / "run").mkdir()
+    with WorkLock(folder / "run" / "train.lock"):
+        assert dispatch(command(folder, "run", "--epochs", "1")) == 2
+    assert f"train.lock: process {os.getpid()} on " in capsys.readouterr().err
+    assert not (folder / "run" / "best.safetensors").exists()
+    assert dispatch(command(folder, "run", "--epochs", "1")) == 0
+    assert not (folder / "run" / "train.lock").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX signal")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from napari_alnct.batch.work_lock import WorkLock
 from napari_alnct.cli.app import dispatch
 from napari_alnct.core.checkpoint import read_recipe
 from napari_alnct.io.identifiers import short_hash
@@ -101,6 +102,13 @@ def test_flags_of_the_other_build_are_refused(tmp_path: Path, capsys: pytest.Cap
     """Folds without prepared scans mean nothing."""
     assert dispatch(["train-detector", "--out", str(tmp_path / "run"), "--folds", "1", "--cubes", "x.npz"]) == 2
     assert "--folds, --cubes choose scans or nodules for --preproc" in capsys.readouterr().err
+
+
+def test_two_builds_in_one_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While one build holds the folder a second one ends with 2 and says who is there."""
+    with WorkLock(tmp_path / "build.lock"):
+        assert dispatch(["train-detector", "--out", str(tmp_path), "--phantoms", "2"]) == 2
+    assert f"build.lock: process {os.getpid()} on " in capsys.readouterr().err
 
 
 def test_a_run_stops_when_told(root: Path, tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from napari_alnct.cli.live_bar import LiveBar
 
 if TYPE_CHECKING:
     from napari_alnct.training.loop import StepReport
@@ -13,33 +14,20 @@ if TYPE_CHECKING:
 RATE_STEPS = 50  # steps over which the speed is averaged
 
 
-class BuildDisplay:
+class BuildDisplay(LiveBar):
     """Follows `napari_alnct.training.detector_build`; without a terminal only the lines are printed."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-        console = Console(stderr=True, highlight=False)
         columns = (
             *(TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn()),
             *(TextColumn("{task.fields[facts]}"), TextColumn("left"), TimeRemainingColumn()),
         )
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        super().__init__(*columns)
         self._task = self._bar.add_task("preparing", total=None, facts="")
         self._times: deque[tuple[int, float]] = deque(maxlen=RATE_STEPS)
         self._title = ""
-
-    def __enter__(self) -> Self:
-        """Show the live line."""
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Remove the live line."""
-        self._bar.stop()
 
     def step(self, title: str, report: StepReport) -> None:
         """Move the live line.
@@ -51,7 +39,7 @@ class BuildDisplay:
         report : StepReport
             The step that was taken.
         """
-        if self._bar.disable:
+        if not self.is_live:
             return
         if title != self._title:
             self._title = title
@@ -66,18 +54,3 @@ class BuildDisplay:
             description=title,
             facts=f"loss {report.loss:.3f}  lr {report.learning_rate:.1e}  {speed:.1f} steps/s",
         )
-
-    def line(self, text: str) -> None:
-        """Print a line on stdout, above the live line.
-
-        Parameters
-        ----------
-        text : str
-            What happened.
-        """
-        if self._bar.disable:
-            print(text, flush=True)
-            return
-        self._bar.stop()
-        print(text, flush=True)
-        self._bar.start()

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import threading
-from types import TracebackType
-from typing import Self
+
+from napari_alnct.cli.live_bar import LiveBar
 
 
-class DownloadBar:
+class DownloadBar(LiveBar):
     """Bars on stderr, one for each file on the way; without a terminal only the lines of ended files.
 
     Its methods may be called from several threads.
     """
 
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import (
             BarColumn,
             DownloadColumn,
-            Progress,
             TaskID,
             TextColumn,
             TimeRemainingColumn,
@@ -27,21 +25,9 @@ class DownloadBar:
 
         text = TextColumn("{task.description}", markup=False)
         columns = (text, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
+        super().__init__(*columns, is_transient=False)
         self._tasks: dict[tuple[str, str], TaskID] = {}
         self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        """Show the bars."""
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the last state on the screen."""
-        self._bar.stop()
 
     def show(self, name: str, stage: str, n_bytes: int, total: int | None) -> None:
         """Move the bar of a file; a new stage of it gets a new bar."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from napari_alnct.cli.live_bar import LiveBar
 from napari_alnct.cli.options import with_flag
 
 if TYPE_CHECKING:
     from napari_alnct.batch.runner import BatchProgress
 
 
-class BatchBar:
+class BatchBar(LiveBar):
     """A bar that follows `napari_alnct.batch.runner.run_batch`; quiet where there is no terminal.
 
     Parameters
@@ -21,24 +21,11 @@ class BatchBar:
     """
 
     def __init__(self, title: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
+        super().__init__(*columns, is_transient=False)
         self._task = self._bar.add_task(title, total=None)
-
-    def __enter__(self) -> Self:
-        """Show the bar."""
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the last state on the screen."""
-        self._bar.stop()
 
     def start(self, n_total: int) -> None:
         """Say how many items there are."""
@@ -53,7 +40,7 @@ class BatchBar:
             self._console.print(f"failed: {with_flag(text)}", markup=False)
 
 
-class ScanBar:
+class ScanBar(LiveBar):
     """A bar that follows the stages of scan after scan; lines of results go to stdout above it.
 
     Parameters
@@ -63,25 +50,11 @@ class ScanBar:
     """
 
     def __init__(self, n_scans: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        console = Console(stderr=True)
+        super().__init__(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
         self.n_scans, self.n_done = n_scans, 0
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
         self._task = self._bar.add_task("reading", total=float(n_scans))
-
-    def __enter__(self) -> Self:
-        """Show the bar."""
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Remove the bar."""
-        self._bar.stop()
 
     def show(self, stage: str, share: float) -> None:
         """Show the stage of the scan at hand and the share of it that is done, 0 to 1."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -191,7 +191,8 @@ def _train_and_tell(
 ) -> int:
     """Train, and let the first process alone say how it ended."""
     try:
-        result = _train(train_csv, val_csv, save_dir, settings, wishes)
+        with _work_lock(save_dir):
+            result = _train(train_csv, val_csv, save_dir, settings, wishes)
     except (AlnctError, KeyboardInterrupt) as fault:
         if not _is_first_process():
             time.sleep(TELLING_S)
@@ -243,6 +244,16 @@ def _train(
             is_cancelled=is_stopped,
             **wishes,
         )
+
+
+def _work_lock(save_dir: Path) -> AbstractContextManager[object]:
+    """Keep a second run out of the folder; of several processes of one run the first holds the lock for all."""
+    if not _is_first_process():
+        return nullcontext()
+    from napari_alnct.batch.work_lock import WorkLock
+
+    save_dir.mkdir(parents=True, exist_ok=True)
+    return WorkLock(save_dir / "train.lock")
 
 
 def _is_first_process() -> bool:

@@ -97,6 +97,7 @@ def execute(
     """
     import torch
 
+    from napari_alnct.batch.work_lock import WorkLock
     from napari_alnct.cli.build_display import BuildDisplay
     from napari_alnct.cli.stop_signals import stop_signals
     from napari_alnct.core.inference import choose_device
@@ -118,7 +119,8 @@ def execute(
     settings = _settings(config, preproc is not None, phantoms, workers)
     torch.set_num_threads(threads or torch.get_num_threads())
     place = choose_device(device).type
-    with BuildDisplay() as display, stop_signals() as is_stopped:
+    out.mkdir(parents=True, exist_ok=True)
+    with WorkLock(out / "build.lock"), BuildDisplay() as display, stop_signals() as is_stopped:
         run = BuildRun(folder=out, log=display.line, device=place, on_step=display.step, is_cancelled=is_stopped)
         try:
             if preproc is None:

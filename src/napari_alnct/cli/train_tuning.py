@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from napari_alnct.cli.live_bar import LiveBar
 from napari_alnct.core.errors import JobCancelled, SettingsError
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _tuned(
     return _full_line(result, save_dir)
 
 
-class TuningDisplay:
+class TuningDisplay(LiveBar):
     """Follows `napari_alnct.batch.tuning.search`: a live line on a terminal, a line on stdout per finished trial.
 
     Parameters
@@ -133,29 +133,16 @@ class TuningDisplay:
     """
 
     def __init__(self, n_trials: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-        console = Console(stderr=True, highlight=False)
         columns = (
             *(TextColumn("trials"), BarColumn(bar_width=20), MofNCompleteColumn()),
             *(TextColumn("{task.description}"), TimeElapsedColumn()),
         )
+        super().__init__(*columns)
         self.n_trials, self._number, self._settings, self._begun = n_trials, 0, "", monotonic()
         self._best = ""
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
         self._task = self._bar.add_task("starting", total=n_trials)
-
-    def __enter__(self) -> Self:
-        """Show the live line."""
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Remove the live line."""
-        self._bar.stop()
 
     def trial_begins(self, number: int, settings: ClassifierSettings, state: StudyState) -> None:
         """Show which trial runs."""
@@ -170,7 +157,7 @@ class TuningDisplay:
     def trial_ends(self, number: int, outcome: TrialOutcome, state: StudyState) -> None:
         """Print the line of a trial."""
         is_best = state.best is not None and state.best.number == number
-        self.note(
+        self.line(
             f"trial {number} ({state.n_done} of {self.n_trials} done): {_ending(outcome)}"
             f"{', the best so far' if is_best else ''}; {self._settings}; {monotonic() - self._begun:.0f} s"
         )
@@ -178,12 +165,7 @@ class TuningDisplay:
 
     def note(self, text: str) -> None:
         """Print a line above the live one."""
-        is_live = not self._bar.disable
-        if is_live:
-            self._bar.stop()
-        print(text, flush=True)
-        if is_live:
-            self._bar.start()
+        self.line(text)
 
     def _count(self, state: StudyState, text: str) -> None:
         best = state.best

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from napari_alnct.cli.live_bar import LiveBar
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from napari_alnct.training.classifier import EpochReport, StepReport
 
 RATE_STEPS = 50  # steps over which the speed is averaged
 
 
-class TrainingDisplay:
+class TrainingDisplay(LiveBar):
     """Follows `napari_alnct.training.classifier.train_classifier`; without a terminal only the lines are printed.
 
     Parameters
@@ -29,39 +28,21 @@ class TrainingDisplay:
     """
 
     def __init__(self, n_epochs: int, batch: int, *, is_shown: bool = True) -> None:
-        self.n_epochs, self.batch, self.is_shown = n_epochs, batch, is_shown
-        self._times: deque[tuple[int, float]] = deque(maxlen=RATE_STEPS)
-        self._auc = "AUC -"
-        self._bar = self._live_line() if is_shown else None
-        self._task = self._bar.add_task("starting", total=None, facts="") if self._bar else None
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    def _live_line(self) -> Progress:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True, highlight=False)
         columns = (
             *(TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn()),
             *(TextColumn("{task.fields[facts]}"), TextColumn("left"), TimeRemainingColumn()),
         )
-        return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-
-    def __enter__(self) -> Self:
-        """Show the live line."""
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Remove the live line."""
-        if self._bar:
-            self._bar.stop()
+        super().__init__(*columns, is_shown=is_shown)
+        self.n_epochs, self.batch = n_epochs, batch
+        self._times: deque[tuple[int, float]] = deque(maxlen=RATE_STEPS)
+        self._auc = "AUC -"
+        self._task = self._bar.add_task("starting", total=None, facts="")
 
     def step(self, report: StepReport) -> None:
         """Move the live line."""
-        if not self._bar or self._task is None or self._bar.disable:
+        if not self.is_live:
             return
         self._times.append((report.step, time.monotonic()))
         epoch = min(self.n_epochs, (report.step - 1) * self.n_epochs // report.n_steps + 1)
@@ -83,17 +64,6 @@ class TrainingDisplay:
         """Print the line of an epoch."""
         self._auc = f"AUC {report.val_auc:.4f}"
         self.line(epoch_line(report))
-
-    def line(self, text: str) -> None:
-        """Print a line on stdout, above the live line."""
-        if not self.is_shown:
-            return
-        is_live = self._bar is not None and not self._bar.disable
-        if is_live and self._bar:
-            self._bar.stop()
-        print(text, flush=True)
-        if is_live and self._bar:
-            self._bar.start()
 
 
 def epoch_line(report: EpochReport) -> str:
