@@ -13,7 +13,7 @@ from matplotlib.image import imread
 
 from napari_alnct.core.errors import ReviewError
 from napari_alnct.core.notice import CATEGORY_CAVEAT, HEATMAP_CAVEAT, NOTICE, THRESHOLD_CAVEAT
-from napari_alnct.core.review_actions import AddMark, SetCandidates, SetThreshold
+from napari_alnct.core.review_actions import AddMark, MarkSearched, SetCandidates, SetThreshold
 from napari_alnct.core.volume import QualityFlag, Volume
 from napari_alnct.io import review_report
 from napari_alnct.io.review_record import Reading
@@ -149,6 +149,15 @@ def test_what_a_person_typed_is_shown_and_does_nothing() -> None:
     assert '"><img src=x>' in found.text
     assert "script" not in found.tags
     assert found.tags.count("img") == 3 * 4
+
+
+def test_the_page_says_which_slices_were_counted() -> None:
+    """Those with lung, or all; before and after the search was declared."""
+    assert "not declared; 25% of the slices seen so far" in page(reading((), seen_share=0.25)).text
+    made = reading((), seen_share=0.25, seen_of_lungs=True)
+    assert "not declared; 25% of the slices with lung seen so far" in page(made).text
+    made = reading((MarkSearched(share_of_slices=0.5, is_of_lungs=True),))
+    assert "declared by the reader, with 50% of the slices with lung seen" in page(made).text
 
 
 def test_without_pictures_the_page_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -252,6 +252,10 @@ def test_declaring_the_search_notes_the_share_of_slices_seen(desk: Desk) -> None
     desk.run("end_read")
     assert desk.session.review.searched_share == pytest.approx(desk.view.seen_share())
     assert desk.session.review.searched_share > 0
+    assert not desk.session.review.searched_of_lungs
+    desk.view.count_lungs(range(2))
+    desk.run("end_read")
+    assert (desk.session.review.searched_share, desk.session.review.searched_of_lungs) == (0.0, True)
 
 
 # -- beginning and ending ---------------------------------------------------------------------------------------

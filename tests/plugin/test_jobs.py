@@ -11,6 +11,7 @@ import pytest
 from napari_alnct.core.checkpoint import read_recipe
 from napari_alnct.core.config import DetectionSettings, PrepareSettings
 from napari_alnct.core.errors import JobCancelled, ModelError
+from napari_alnct.core.lungs import segment_lungs
 from napari_alnct.data.phantom import PhantomScan
 from napari_alnct.models.catalogue import find_model
 from napari_alnct.plugin import _jobs
@@ -65,13 +66,17 @@ def test_a_search_that_waits_for_another_can_be_cancelled(phantom: PhantomScan) 
 
 
 def test_detection_finds_nodules_of_the_phantom(phantom: PhantomScan) -> None:
-    """With the bundled model the largest nodule is among the marks; first marks come before the result."""
+    """With the bundled model the largest nodule is among the marks; lungs and first marks come before the result."""
     recorder = Recorder()
     done = _jobs.detect_nodules(recorder, phantom.volume, "default", DetectionSettings(device="cpu"))
     nodule = max(phantom.nodules, key=lambda n: n.diameter_mm)
     centres = np.array([c.position_xyz_mm for c in done.result.candidates])
     assert np.linalg.norm(centres - nodule.position_xyz_mm, axis=1).min() < nodule.diameter_mm / 2
-    (first,) = recorder.partials
+    lungs, first = recorder.partials
+    in_lungs = segment_lungs(phantom.volume).on_grid(phantom.volume.geometry).any(axis=(1, 2))
+    assert isinstance(lungs, _jobs.FoundLungs)
+    assert abs(lungs.slices.start - np.flatnonzero(in_lungs)[0]) <= 1
+    assert abs(lungs.slices.stop - 1 - np.flatnonzero(in_lungs)[-1]) <= 1
     assert isinstance(first, _jobs.FirstMarks)
     recipe = read_recipe(find_model().path)
     assert first.threshold == recipe.default_threshold(second_look=False)

@@ -17,7 +17,7 @@ from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.findings import Candidate
 from napari_alnct.core.volume import Volume
 from napari_alnct.plugin._compat import camera_of
-from napari_alnct.plugin._layers import CT, layers_of, marks_layer, points_xyz_mm
+from napari_alnct.plugin._layers import CT, layers_of, lungs_layer, marks_layer, points_xyz_mm
 from napari_alnct.plugin._plane import Plane
 from napari_alnct.plugin._reading_view import LAYOUTS, PRESETS, ReadingView
 from napari_alnct.plugin._viewport import add_quietly
@@ -336,6 +336,34 @@ def test_coverage_counts_what_the_main_view_has_shown(view: ReadingView) -> None
     view.viewer.dims.order = (1, 0, 2)
     view.main.step(3)
     assert view.seen_slices.sum() == seen
+
+
+def test_coverage_counts_slices_with_lung_when_these_are_known(view: ReadingView) -> None:
+    """From the job or a mask; until then all; a range outside the scan is none."""
+    view.main.step(4 - view.main.index)
+    view.main.step(1)
+    n_seen = view.seen_slices.sum()
+    assert (view.lung_slices, view.seen_share()) == (None, pytest.approx(n_seen / 20))
+    view.count_lungs(range(4, 8))
+    assert (view.lung_slices, view.seen_share()) == (range(4, 8), 0.5)
+    view.count_lungs(range(30, 40))
+    assert view.lung_slices is None
+    assert view.volume is not None
+    mask = np.zeros(view.volume.geometry.shape_zyx, dtype=bool)
+    mask[5:15:3] = True
+    add_quietly(view.viewer, lungs_layer(mask, view.volume))
+    assert (view.lung_slices, view.seen_share()) == (range(5, 15), pytest.approx(view.seen_slices[5:15].mean()))
+
+
+def test_a_lung_mask_that_is_there_already_counts(view: ReadingView, ball: Callable[..., Volume]) -> None:
+    """The widget Preprocess CT may have drawn it before the reading began; that of another scan does not count."""
+    volume = ball(series_uid="1.2.9")
+    mask = np.zeros(volume.geometry.shape_zyx, dtype=bool)
+    mask[2:5] = True
+    add_quietly(view.viewer, lungs_layer(mask, volume))
+    assert view.lung_slices is None
+    view.open(volume)
+    assert view.lung_slices == range(2, 5)
 
 
 def test_coverage_can_wait_for_the_screen(view: ReadingView) -> None:

@@ -26,8 +26,9 @@ DECISION_COLUMNS = (
 )
 CASE_COLUMNS = (
     *("case", "reader", "place_in_order", "state", "mode", "first_utc", "last_utc", "first_read_ended_utc"),
-    *("searched_utc", "searched_share", "n_actions", "n_candidates", "n_shown", "n_undecided", "n_findings"),
-    *("n_own", "n_own_unaided", "threshold", "model", "model_sha256", "voxel_sha256_start", "fault", "notice"),
+    *("searched_utc", "searched_share", "searched_of", "n_actions", "n_candidates", "n_shown", "n_undecided"),
+    *("n_findings", "n_own", "n_own_unaided", "threshold", "model", "model_sha256"),
+    *("voxel_sha256_start", "fault", "notice"),
 )
 
 
@@ -209,6 +210,13 @@ def _decision_row(case: str, reading: StoredReading, traced: TracedReading, mark
     )
 
 
+def _search_cells(review: Review) -> tuple[Cell, Cell]:
+    """Give which share of the slices was seen when the lungs were declared searched, and of which slices."""
+    if review.searched_share is None:
+        return "", ""
+    return Number.exact(review.searched_share), "slices with lung" if review.searched_of_lungs else "all slices"
+
+
 def _case_row(case: str, place: Cell, reading: StoredReading, traced: TracedReading | None) -> tuple[Cell, ...]:
     start = (case, reading.reader, place)
     end = (reading.voxel_start, reading.fault, NOTICE)
@@ -222,7 +230,7 @@ def _case_row(case: str, place: Cell, reading: StoredReading, traced: TracedRead
     return (
         *(*start, "done" if is_finished(review) else "under way", review.mode, entries[0].utc, entries[-1].utc),
         *(traced.first_read_utc, traced.searched_utc),
-        "" if review.searched_share is None else Number.exact(review.searched_share),
+        *_search_cells(review),
         *(len(entries), len(proposed), len(shown), sum(mark.status == "unreviewed" for mark in shown)),
         *(len(review.findings), len(told) - len(proposed), len(traced.unaided), Number.exact(review.threshold)),
         *(review.model_name, review.model_sha256, *end),

@@ -24,6 +24,7 @@ from napari_alnct.core.dense import Peaks, find_peaks, score_map
 from napari_alnct.core.errors import JobCancelled, ModelError
 from napari_alnct.core.findings import Candidate, CaseResult
 from napari_alnct.core.inference import Runner, choose_device, choose_precision
+from napari_alnct.core.lung_mask import LungMask
 from napari_alnct.core.lungs import segment_lungs
 from napari_alnct.core.network import scale_hu
 from napari_alnct.core.preprocess import PreparedScan, prepare
@@ -144,6 +145,7 @@ class Detector:
         progress: Progress | None = None,
         is_cancelled: Callable[[], bool] | None = None,
         on_candidates: Callable[[tuple[Candidate, ...]], None] | None = None,
+        on_lungs: Callable[[LungMask], None] | None = None,
     ) -> CaseResult:
         """Find candidates in a scan.
 
@@ -159,6 +161,8 @@ class Detector:
             Asked between stages and before every convolution.
         on_candidates : callable, optional
             Gets the first stage's candidates as soon as they are known.
+        on_lungs : callable, optional
+            Gets the lungs as soon as they are known.
 
         Returns
         -------
@@ -176,6 +180,8 @@ class Detector:
         clock = _Clock(progress, is_cancelled)
         clock.start("lungs")
         lungs = segment_lungs(volume)
+        if on_lungs:
+            on_lungs(lungs)
         clock.start("resample")
         scan = prepare(volume, self.recipe.prepare, lungs)
         clock.start("network")

@@ -57,6 +57,8 @@ class Review:
         Whether the detector's marks may be seen: in the other two modes only after the first read.
     searched_share : float or None
         Share of the slices seen when the reader declared the lungs searched; None before.
+    searched_of_lungs : bool
+        Whether it is the share of the slices with lung, else of all.
     model_name, model_sha256 : str
         What proposed the marks.
     operating_points : dict of float to float
@@ -72,6 +74,7 @@ class Review:
     mode: str = "concurrent"
     is_unlocked: bool = True
     searched_share: float | None = None
+    searched_of_lungs: bool = False
     model_name: str = ""
     model_sha256: str = ""
     operating_points: dict[float, float] = field(default_factory=dict)
@@ -287,7 +290,7 @@ def _(action: LockFirstRead, review: Review) -> Review:
 
 @_applied.register
 def _(action: MarkSearched, review: Review) -> Review:
-    return replace(review, searched_share=action.share_of_slices)
+    return replace(review, searched_share=action.share_of_slices, searched_of_lungs=action.is_of_lungs)
 
 
 @_applied.register

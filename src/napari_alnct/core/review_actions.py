@@ -143,6 +143,7 @@ class MarkSearched:
     """Declare the whole lungs searched."""
 
     share_of_slices: float
+    is_of_lungs: bool = False  # of the slices with lung, else of all
 
 
 @dataclass(frozen=True, kw_only=True)

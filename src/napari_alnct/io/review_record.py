@@ -88,6 +88,8 @@ class Reading:
         Why, as far as it may be told.
     seen_share : float or None
         Share of the slices that the main view has shown, 0 to 1; None when not known.
+    seen_of_lungs : bool
+        Whether it is the share of the slices with lung, else of all.
     """
 
     review: Review
@@ -96,6 +98,7 @@ class Reading:
     has_failed: bool = False
     fault: str = ""
     seen_share: float | None = None
+    seen_of_lungs: bool = False
 
     @property
     def reader(self) -> str:
@@ -121,6 +124,7 @@ def reading_of(
     is_clear: bool = False,
     fault: Exception | str | None = None,
     seen_share: float | None = None,
+    seen_of_lungs: bool = False,
 ) -> Reading:
     """Give a reading as it may be exported.
 
@@ -138,6 +142,8 @@ def reading_of(
         Why the last run of the detector failed; None when it did not, or never ran.
     seen_share : float, optional
         Share of the slices seen.
+    seen_of_lungs : bool, optional
+        Whether of the slices with lung alone.
 
     Returns
     -------
@@ -160,6 +166,7 @@ def reading_of(
         has_failed=fault is not None,
         fault="" if fault is None else str(fault) if is_clear else _fault_kind(fault),
         seen_share=seen_share,
+        seen_of_lungs=seen_of_lungs,
     )
     return reading if is_clear else _without_table_names(reading)
 
@@ -200,6 +207,7 @@ def reading_text(reading: Reading) -> str:
         "has_failed": reading.has_failed,
         "fault": reading.fault,
         "seen_share": reading.seen_share,
+        "seen_of_lungs": reading.seen_of_lungs,
         "review": _state(review),
         "audit": [_entry_values(entry) for entry in reading.entries],
     }
@@ -253,6 +261,7 @@ def read_reading(path: Path) -> Reading:
         has_failed=values["has_failed"],
         fault=values["fault"],
         seen_share=values["seen_share"],
+        seen_of_lungs=values.get("seen_of_lungs", False),  # not in files of earlier versions
     )
 
 

@@ -249,8 +249,10 @@ def _ring(mark: Mark, colour: Colour) -> Ring:
 def _coverage(reading: Reading) -> str:
     declared, seen = reading.review.searched_share, reading.seen_share
     if declared is not None:
-        return f"declared by the reader, with {declared:.0%} of the slices seen"
-    return "not declared" if seen is None else f"not declared; {seen:.0%} of the slices seen so far"
+        lung = " with lung" if reading.review.searched_of_lungs else ""
+        return f"declared by the reader, with {declared:.0%} of the slices{lung} seen"
+    lung = " with lung" if reading.seen_of_lungs else ""
+    return "not declared" if seen is None else f"not declared; {seen:.0%} of the slices{lung} seen so far"
 
 
 def _time(utc: str) -> str:

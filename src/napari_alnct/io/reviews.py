@@ -337,6 +337,7 @@ def _review_to_json(review: Review) -> dict[str, Any]:
         "threshold": review.threshold,
         "is_unlocked": review.is_unlocked,
         "searched_share": review.searched_share,
+        "searched_of_lungs": review.searched_of_lungs,
         "model_name": review.model_name,
         "model_sha256": review.model_sha256,
         "marks": [asdict(mark) for mark in review.marks],

@@ -92,7 +92,8 @@ class ReadingCommands:
     def _end_read(self, session: ReviewSession, was_armed: bool) -> None:
         """Declare the lungs searched; a first read is locked, on the second press in a row."""
         if session.review.is_unlocked:
-            session.declare_searched(self.reading.view.seen_share())
+            view = self.reading.view
+            session.declare_searched(view.seen_share(), is_of_lungs=view.lung_slices is not None)
         elif was_armed or session.is_read_only:
             session.end_first_read()
         else:

@@ -60,6 +60,11 @@ class DetectTab(ScanPanel):
         self.fault = None
         return self.detection_form.make_job(volume)
 
+    def show_partial(self, volume: Volume, value: _jobs.FirstMarks | _jobs.FoundLungs) -> None:
+        """Count the slices with lung from now on; marks wait until all are there."""
+        if isinstance(value, _jobs.FoundLungs) and self.reading.volume is volume:
+            self.reading.view.count_lungs(value.slices)
+
     def show_done(self, volume: Volume, value: _jobs.Detection) -> None:
         """Put the marks into the reading; while they must not be seen, nothing is told of them."""
         session = self.reading.session

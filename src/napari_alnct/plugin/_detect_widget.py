@@ -44,8 +44,10 @@ class DetectWidget(ScanPanel):
         """Give the search of this scan with the chosen model and settings."""
         return self.detection_form.make_job(volume)
 
-    def show_partial(self, volume: Volume, value: _jobs.FirstMarks) -> None:
+    def show_partial(self, volume: Volume, value: _jobs.FirstMarks | _jobs.FoundLungs) -> None:
         """Show the marks found so far; those of earlier runs stay until this run is done."""
+        if isinstance(value, _jobs.FoundLungs):
+            return
         self.take_back()
         layer_data = marks_layer(
             value.candidates, series_uid=volume.series_uid, threshold=value.threshold, volume=volume

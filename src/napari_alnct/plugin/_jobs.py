@@ -24,6 +24,7 @@ from napari_alnct.core.volume import QualityFlag, Volume
 
 if TYPE_CHECKING:
     from napari_alnct.core.detector import Detector
+    from napari_alnct.core.lung_mask import LungMask
     from napari_alnct.models.catalogue import ModelFile
 
 STAGE_TEXTS = {
@@ -82,6 +83,13 @@ class FirstMarks:
 
     candidates: tuple[Candidate, ...]
     threshold: float
+
+
+@dataclass(frozen=True)
+class FoundLungs:
+    """Axial slices of the scan that hold lung, from the lowest to the highest one."""
+
+    slices: range
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,7 @@ def detect_nodules(reporter: JobReporter, volume: Volume, model: str, settings: 
     Parameters
     ----------
     reporter : JobReporter
-        Told about progress; gets `FirstMarks` as soon as there are any.
+        Told about progress; gets `FoundLungs` and `FirstMarks` as soon as there are any.
     volume : Volume
         The scan.
     model : str
@@ -184,10 +192,16 @@ def detect_nodules(reporter: JobReporter, volume: Volume, model: str, settings: 
             progress=lambda stage, fraction: reporter.progress(STAGE_TEXTS.get(stage, stage), fraction),
             is_cancelled=reporter.is_cancelled,
             on_candidates=lambda found: reporter.partial(FirstMarks(found, threshold)),
+            on_lungs=lambda lungs: reporter.partial(FoundLungs(_lung_slices(lungs, volume))),
         )
         if detector.device != device:  # it fell back to the CPU; try the wish again next time
             _load_detector.cache_clear()
     return Detection(result, perf_counter() - started, dict(detector.operating_points))
+
+
+def _lung_slices(lungs: LungMask, volume: Volume) -> range:
+    (first, *_), (stop, *_) = lungs.box_zyx(volume.geometry, margin_mm=0.0)
+    return range(first, stop)
 
 
 _ONE_AT_A_TIME = threading.Lock()  # two runs would share one network and its cancel hooks

@@ -24,6 +24,10 @@ END_TIPS = {
     True: "Declares the search of the whole lungs; the share of slices seen goes into the record.",
     False: "Locks what you added and shows the detector's marks. Press twice: it cannot be changed back.",
 }
+SEEN_TIP = (
+    "Axial slices that the main view has shown, alone or in a slab. Slices with lung count as soon as the lungs are "
+    "found (by detection, or by the widget Preprocess CT), all slices until then."
+)
 
 Attempt = Callable[[Callable[[], object]], None]
 
@@ -52,7 +56,7 @@ class ModeBox(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self.mode_box.setToolTip("How to read; chosen before detection, and remembered.")
         self.end_button = QPushButton()
         self.seen = QLabel()
-        self.seen.setToolTip("Axial slices that the main view has shown, alone or in a slab.")
+        self.seen.setToolTip(SEEN_TIP)
         self._key = ""
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
@@ -100,7 +104,8 @@ class ModeBox(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
             return
         share, declared = self.reading.view.seen_share(), session.review.searched_share
         searched = "" if declared is None else f", searched at {declared:.0%}"
-        self.seen.setText(f"{share:.0%} of slices seen{searched}")
+        which = "all" if self.reading.view.lung_slices is None else "lung"
+        self.seen.setText(f"{share:.0%} of {which} slices seen{searched}")
 
     def _on_mode(self, index: int) -> None:
         mode, session = self.mode_box.itemText(index), self.session

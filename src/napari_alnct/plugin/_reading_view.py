@@ -19,12 +19,12 @@ from napari_alnct.core.geometry import Triple
 from napari_alnct.core.volume import Volume
 from napari_alnct.core.wording import counted
 from napari_alnct.plugin._compat import set_background
-from napari_alnct.plugin._layers import CT, ct_layer, layers_of
+from napari_alnct.plugin._layers import CT, LUNGS, ct_layer, is_kind, layers_of, volume_of
 from napari_alnct.plugin._linked_planes import LAYOUTS, LinkedPlanes
 from napari_alnct.plugin._mark_rings import MarkRings
 from napari_alnct.plugin._plane import MARGIN
 from napari_alnct.plugin._plane_mouse import PlaneMouse
-from napari_alnct.plugin._seen import SeenSlices
+from napari_alnct.plugin._seen import SeenSlices, lung_slices
 from napari_alnct.plugin._viewport import add_quietly, bring_forward, keep_upright
 from napari_alnct.plugin._windows import PRESETS, SLABS_MM, Window, preset_window, window_text
 
@@ -73,6 +73,7 @@ class ReadingView(LinkedPlanes):
         self._marks: MarkRings | None = None
         self._background = set_background(viewer, "black")
         self._mice = [PlaneMouse(plane, self) for plane in self.planes]
+        viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         keep_upright(viewer)
 
@@ -104,6 +105,8 @@ class ReadingView(LinkedPlanes):
         self._image = found[-1] if found else add_quietly(self.viewer, ct_layer(volume))
         self._volume = volume
         self._seen = SeenSlices(geometry.shape_zyx[0])
+        for lungs in layers_of(self.viewer.layers, volume, LUNGS):
+            self._take_lungs(lungs)
         self.viewer.dims.ndisplay = 2
         if self._window is not None:
             self._image.contrast_limits = self._window
@@ -128,6 +131,15 @@ class ReadingView(LinkedPlanes):
             if side.viewer.layers:  # clearing collects garbage, which takes a while
                 side.viewer.layers.clear()
         self._write()
+
+    def _on_layer_inserted(self, event: Any) -> None:
+        if self._volume is not None and is_kind(event.value, LUNGS) and volume_of(event.value) is self._volume:
+            self._take_lungs(event.value)
+            self.seen_changed.emit()
+
+    def _take_lungs(self, layer: Any) -> None:
+        slices = lung_slices(layer.data)
+        self._seen.count_lungs(slices.start, slices.stop)
 
     def _on_layer_removed(self, event: Any) -> None:
         if event.value is self._image and self._image is not None:
@@ -211,7 +223,7 @@ class ReadingView(LinkedPlanes):
         Parameters
         ----------
         slices : range, optional
-            Such as those of the lungs; default all.
+            Default: those with lung, all while `lung_slices` is not known.
 
         Returns
         -------
@@ -219,6 +231,16 @@ class ReadingView(LinkedPlanes):
             0 to 1.
         """
         return self._seen.share(slices)
+
+    @property
+    def lung_slices(self) -> range | None:
+        """Give the axial slices from the first to the last with lung, None while that is not known."""
+        return self._seen.lungs
+
+    def count_lungs(self, slices: range) -> None:
+        """Take which axial slices hold lung: the share of those is what counts from now on."""
+        self._seen.count_lungs(slices.start, slices.stop)
+        self.seen_changed.emit()
 
     def note_drawn(self, event: Any = None) -> None:
         """Count the slice or slab that is on the canvas of the main view now."""
@@ -275,6 +297,7 @@ class ReadingView(LinkedPlanes):
             "layout": self._layout,
             "is_reading_scroll": self.is_reading_scroll,
             "seen_slices": self._seen.ranges(),
+            "lung_slices": None if self.lung_slices is None else [self.lung_slices.start, self.lung_slices.stop],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -293,6 +316,7 @@ class ReadingView(LinkedPlanes):
             "place_xyz_mm": self.go_to,
             "is_reading_scroll": lambda is_on: setattr(self, "is_reading_scroll", bool(is_on)),
             "seen_slices": self._restore_seen,
+            "lung_slices": lambda slices: self._seen.count_lungs(*slices),  # None changes nothing
         }
         for name, step in steps.items():
             try:
@@ -305,11 +329,13 @@ class ReadingView(LinkedPlanes):
         """Count what was seen then, not the slice that the scan happened to be opened at."""
         seen = SeenSlices(len(self._seen.mask))
         seen.add_ranges(ranges)
+        seen.lungs = self._seen.lungs
         self._seen = seen
         self._seen_now()
 
     def close(self) -> None:
         """Let go of the main viewer: callbacks, overlays, side planes; the scan's layer stays."""
+        self.viewer.layers.events.inserted.disconnect(self._on_layer_inserted)
         self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
         self._forget()
         for mouse in self._mice:

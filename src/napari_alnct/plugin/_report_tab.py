@@ -136,6 +136,7 @@ class ReportTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         *,
         fault: Exception | str | None = None,
         seen_share: float | None = None,
+        seen_of_lungs: bool = False,
     ) -> None:
         """Offer a reading for export; call it again when the reading has changed.
 
@@ -151,6 +152,8 @@ class ReportTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
             Why the last run of the detector on this scan failed; None when it did not, or never ran.
         seen_share : float, optional
             Share of the slices seen so far.
+        seen_of_lungs : bool, optional
+            Whether of the slices with lung alone.
         """
         if self._source is None or self._source["volume"] is not volume:
             self._written = []
@@ -161,6 +164,7 @@ class ReportTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
             "entries": tuple(entries),
             "fault": fault,
             "seen_share": seen_share,
+            "seen_of_lungs": seen_of_lungs,
         }
         self.refresh()
 

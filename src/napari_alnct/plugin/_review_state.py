@@ -367,6 +367,6 @@ class ReviewSession(SessionRecord):
         self.act(LockFirstRead())
         self.go_to(None)
 
-    def declare_searched(self, share: float) -> None:
-        """Declare the lungs searched, with the share of slices that were seen, 0 to 1."""
-        self.act(MarkSearched(share_of_slices=share))
+    def declare_searched(self, share: float, *, is_of_lungs: bool = False) -> None:
+        """Declare the lungs searched, with the share of the slices, all or those with lung, that were seen, 0 to 1."""
+        self.act(MarkSearched(share_of_slices=share, is_of_lungs=is_of_lungs))
