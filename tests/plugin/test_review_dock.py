@@ -27,7 +27,7 @@ from napari_alnct.plugin._keys import KEY_TABLE, default_keys
 from napari_alnct.plugin._layers import ct_layer, is_kind, points_xyz_mm
 from napari_alnct.plugin._review_marks import REVIEW
 from napari_alnct.plugin._viewport import add_quietly
-from napari_alnct.plugin._widget import SAVE_MS
+from napari_alnct.plugin._widget import MINIMUM_WIDTH, SAVE_MS
 
 pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")]
 PLUGIN, NAME = "napari-alnct", "Nodule review"
@@ -419,6 +419,26 @@ def test_the_hint_line_is_put_away_for_good(viewer: Any, phantom: PhantomScan) -
     second = open_dock(viewer)
     second.tabs.setCurrentWidget(second.review_tab)
     assert second.review_tab.hint.isHidden()
+
+
+def test_no_button_is_cut_off_in_large_letters(viewer: Any, qtbot: Any, phantom: PhantomScan) -> None:
+    """The dock grows with the letters of napari: its buttons are as wide as they ask to be."""
+    from napari.settings import get_settings
+
+    widget, appearance = open_dock(viewer), get_settings().appearance
+    open_scan(viewer, phantom.volume)
+    widget.tabs.setCurrentWidget(widget.review_tab)
+    buttons = [widget.review_tab.mark_box.buttons[name] for name in ("accept", "reject", "uncertain", "undo", "redo")]
+    usual = appearance.font_size
+    try:
+        for size in (usual, 13):
+            appearance.font_size = size
+            qtbot.waitUntil(
+                lambda: all(b.isVisible() and b.width() >= b.sizeHint().width() for b in buttons), timeout=WAIT_MS
+            )
+        assert widget.width() > MINIMUM_WIDTH
+    finally:
+        appearance.font_size = usual
 
 
 def test_every_control_has_a_tooltip_and_the_notice_stands_once(viewer: Any, phantom: PhantomScan) -> None:

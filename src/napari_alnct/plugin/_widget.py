@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QTimer
+from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QSize, QTimer
 from qtpy.QtWidgets import QLabel, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 
 from napari_alnct.core.notice import NOTICE
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TABS = ("Data", "Detect", "Review", "Report")
 SAVE_MS = 400  # after a change; all is on disk within a second
 REPORT_MS = 200  # the report is shown anew when the reading rests
-MINIMUM_WIDTH = 365  # pixels: no label is cut off
+MINIMUM_WIDTH = 365  # pixels; more where the letters are large
 
 
 class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
@@ -93,7 +93,6 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
         column.addWidget(self.tabs, 1)
         column.addWidget(self.message)
         column.addWidget(notice)
-        self.setMinimumWidth(MINIMUM_WIDTH)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)  # else napari adds room below
 
     def _connect(self) -> None:
@@ -187,6 +186,7 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
             session.entries,
             fault=self.detect_tab.fault,
             seen_share=self.view.seen_share(),
+            seen_of_lungs=self.view.lung_slices is not None,
         )
 
     def _on_exported(self, paths: list[Path]) -> None:
@@ -232,6 +232,10 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
         self.card.setVisible(not self.card.isVisible())
 
     # -- beginning and end --------------------------------------------------------------------------------------
+
+    def minimumSizeHint(self) -> QSize:
+        """Give the room in which no button is cut off: a fixed minimum would cut them where the letters are large."""
+        return super().minimumSizeHint().expandedTo(QSize(MINIMUM_WIDTH, 0))
 
     def event(self, event: QEvent) -> bool:
         """Save when hidden, and let go when the dock is closed for good."""
