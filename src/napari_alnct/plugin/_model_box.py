@@ -30,6 +30,12 @@ class ModelBox(QComboBox):  # type: ignore[misc]  # Qt classes are untyped here
         """Give the name or the path of the chosen model."""
         return str(self.currentData() or DEFAULT)
 
+    def files(self) -> tuple[str, ...]:
+        """Give the paths of the model files that the user has added, the newest first."""
+        bundled = {model.name for model in list_models()}
+        items = [self.itemData(index) for index in reversed(range(self.count()))]
+        return tuple(item for item in items if item is not None and item not in bundled)
+
     def add_file(self, path: Path) -> None:
         """Add a model file and choose it.
 

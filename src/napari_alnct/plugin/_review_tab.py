@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QToolButton, QVBoxLayout
 from napari_alnct.core.errors import AlnctError
 from napari_alnct.io.reviews import DEFAULT_READER
 from napari_alnct.plugin._commands import NO_READING, ReadingCommands
+from napari_alnct.plugin._explain_reading import ReadingExplainBox
 from napari_alnct.plugin._keys import hint_line
 from napari_alnct.plugin._mark_box import MarkBox
 from napari_alnct.plugin._mode_box import ModeBox
@@ -38,6 +39,7 @@ class ReviewTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self.threshold = ThresholdBox(reading.told.emit)
         self.table = MarksTable()
         self.mark_box = MarkBox(commands.run, self.attempt)
+        self.explain_box = ReadingExplainBox(reading)
         self.view_box = ViewBox(reading.view, self.attempt)
         self.mode_box = ModeBox(reading, commands.run, self.attempt)
         self.reader = QLabel()
@@ -52,7 +54,7 @@ class ReviewTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         column.addWidget(self.threshold)
         column.addWidget(self.table, 1)
         column.addWidget(self.mark_box)
-        for part in (self.view_box, self.mode_box):
+        for part in (self.explain_box, self.view_box, self.mode_box):
             column.addWidget(_line())
             column.addWidget(part)
         close_hint.clicked.connect(self._hide_hint)
@@ -81,6 +83,7 @@ class ReviewTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self.threshold.show_session(session)
         self.table.show_session(session, volume)
         self.mark_box.show_session(session, volume)
+        self.explain_box.show_session(session)
         self.mode_box.show_session(session)
         self.view_box.follow()
         if session is None:
@@ -99,6 +102,7 @@ class ReviewTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
             Name of the action to key.
         """
         self.mark_box.show_keys(keys)
+        self.explain_box.show_keys(keys)
         self.mode_box.show_keys(keys)
         self.hint_label.setText(hint_line(keys))
         self.hint.setVisible(self.reading.preferences.reading.show_hint)
@@ -115,6 +119,7 @@ class ReviewTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self.threshold.show_session(None)
         self.table.close_session()
         self.mark_box.show_session(None, None)
+        self.explain_box.dispose()
         self.mode_box.show_session(None)
         self.view_box.dispose()
         self.mode_box.dispose()

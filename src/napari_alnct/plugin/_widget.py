@@ -113,7 +113,12 @@ class ReviewWidget(QWidget):  # type: ignore[misc]  # Qt classes are untyped her
             signal.connect(self._on_marks)
         self.report_tab.exported.connect(self._on_exported)
         self.tabs.currentChanged.connect(self._on_tab)
-        self.commands.others = {"card": self._toggle_card, "next_case": self.data_tab.next_case}
+        self.commands.others = {
+            "card": self._toggle_card,
+            "next_case": self.data_tab.next_case,
+            **self.review_tab.explain_box.commands,
+        }
+        self.review_tab.explain_box.know_models(self.detect_tab.detection_form.model_box.files)
 
     def _on_told(self, text: str) -> None:
         self.message.setText(text)
