@@ -81,3 +81,20 @@ def test_a_broken_scale_says_what_to_do() -> None:
 def test_rates_are_written_as_people_write_them() -> None:
     """Halves, quarters and eighths as fractions, others with two digits."""
     assert [rate_text(rate) for rate in (0.125, 0.5, 0.3333, 1.0, 12.0)] == ["1/8", "1/2", "0.33", "1", "12"]
+
+
+def test_sensitivities_are_those_of_the_table() -> None:
+    """Exact at each row, between two rows in proportion, none outside, none where one is missing."""
+    shares = dict(zip(POINTS, (0.6, 0.6, 0.66, 0.82, 0.85, 0.85, 0.86), strict=True))
+    scale = OperatingScale.of(POINTS, shares)
+    assert scale is not None
+    assert [scale.expected_sensitivity(threshold) for threshold in POINTS.values()] == list(shares.values())
+    assert scale.expected_sensitivity((0.19 + 0.09) / 2) == pytest.approx((0.82 + 0.85) / 2)
+    assert (scale.expected_sensitivity(0.99), scale.expected_sensitivity(0.0)) == (None, None)
+    assert scale.text(0.19) == "1 false mark per scan, 82% of nodules found"
+    assert scale.text(0.0) == "more than 8 false marks per scan"
+    partial = OperatingScale.of(POINTS, {1.0: 0.82})
+    assert partial is not None
+    assert partial.text(0.19) == "1 false mark per scan"
+    with pytest.raises(SettingsError, match="2 sensitivities for 1 operating points"):
+        OperatingScale(rates=(1.0,), thresholds=(0.5,), sensitivities=(0.8, 0.9))

@@ -42,7 +42,12 @@ def candidates(threshold: float = 0.3, *, shift_mm: float = 0.0) -> SetCandidate
         for k, score in enumerate(SCORES)
     )
     return SetCandidates(
-        marks=marks, threshold=threshold, model_name="m", model_sha256="ab", operating_points={1.0: 0.3}
+        marks=marks,
+        threshold=threshold,
+        model_name="m",
+        model_sha256="ab",
+        operating_points={1.0: 0.3},
+        sensitivities={1.0: 0.75},
     )
 
 

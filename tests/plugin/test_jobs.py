@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -81,9 +81,34 @@ def test_detection_finds_nodules_of_the_phantom(phantom: PhantomScan) -> None:
     recipe = read_recipe(find_model().path)
     assert first.threshold == recipe.default_threshold(second_look=False)
     assert done.result.threshold == recipe.default_threshold()
+    assert (done.operating_points, done.sensitivities) == _jobs.expectations(recipe, True)
     fractions = [fraction for _, fraction in recorder.stages]
     assert fractions == sorted(fractions)
     assert done.result.device.startswith("cpu")
+
+
+@pytest.mark.parametrize(("has_second_look", "name"), [(True, "all"), (False, "first stage alone")])
+def test_expectations_are_those_of_the_stage_that_scores(has_second_look: bool, name: str) -> None:
+    """Thresholds and sensitivities of the bundled model, number by number; each stage has its own scale."""
+    recipe = read_recipe(find_model().path)
+    points, shares = _jobs.expectations(recipe, has_second_look)
+    stored = recipe.operating_points if has_second_look else recipe.first_stage_points
+    assert points == {float(rate): threshold for rate, threshold in stored.items()}
+    results = recipe.training["held_out_results"]
+    wanted = results.get(name, results.get("leave-scans-out folds"))["sensitivity"]
+    assert list(shares.values()) == wanted
+    assert list(shares) == [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    "training", [{}, {"held_out_results": {"folds": {"cpm": 0.5}}}, {"held_out_results": {"all": {"sensitivity": [1]}}}]
+)
+def test_a_sensitivity_that_is_not_stored_is_not_invented(training: dict[str, object]) -> None:
+    """A model without a record of its results, or with one that does not fit its table, promises nothing."""
+    recipe = replace(read_recipe(find_model().path), training=training)
+    points, shares = _jobs.expectations(recipe, True)
+    assert len(points) == 7
+    assert shares == {}
 
 
 @pytest.mark.parametrize("steps", [1, 3, 6])

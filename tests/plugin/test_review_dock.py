@@ -33,6 +33,7 @@ pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore::pydantic.Pyda
 PLUGIN, NAME = "napari-alnct", "Nodule review"
 WAIT_MS = 60_000
 POINTS = {0.5: 0.8, 1.0: 0.4, 4.0: 0.1}
+SHARES = {0.5: 0.7, 1.0: 0.8, 4.0: 0.9}
 SCORES = (0.95, 0.7, 0.5, 0.3, 0.2, 0.15, 0.12, 0.11)
 
 
@@ -113,7 +114,7 @@ def detected(monkeypatch: pytest.MonkeyPatch, phantom: PhantomScan) -> CaseResul
     def find(job: Any, volume: Volume, model: str, settings: Any) -> _jobs.Detection:
         job.progress("Searching", 0.5)
         job.partial(_jobs.FirstMarks(result.candidates[:1], 0.5))
-        return _jobs.Detection(result, 0.5, POINTS)
+        return _jobs.Detection(result, 0.5, POINTS, SHARES)
 
     monkeypatch.setattr(_jobs, "detect_nodules", find)
     return result
@@ -364,9 +365,9 @@ def test_the_slider_speaks_of_false_marks_and_brings_all_back(
     box.slider.setValue(0)
     assert session.review.threshold == 0.8
     assert f"1 of {n} marks shown" in box.text.text()
-    assert "1/2 false mark per scan" in box.text.text()
+    assert "1/2 false mark per scan, 70% of nodules found" in box.text.text()
     box.slider.setValue(100)
-    assert "1 false mark per scan" in box.text.text()
+    assert "1 false mark per scan, 80% of nodules found" in box.text.text()
     box.slider.setValue(box.slider.maximum())
     assert f"{n} of {n} marks shown" in box.text.text()
     qtbot.waitUntil(lambda: not box._settle.isActive(), timeout=WAIT_MS)

@@ -345,7 +345,9 @@ def test_a_table_needs_no_model(tmp_path: Path) -> None:
 
 def test_the_operating_points_of_the_model_are_kept(session: ReviewSession, tmp_path: Path) -> None:
     """Also over a restart: the slider needs them."""
+    shares = {rate: 0.5 + threshold / 2 for rate, threshold in POINTS.items()}
+    session.take_candidates(result(), Source(operating_points=POINTS, sensitivities=shares))
     session.close()
     again = begun(tmp_path)
-    assert again.review.operating_points == POINTS
+    assert (again.review.operating_points, again.review.sensitivities) == (POINTS, shares)
     again.close()

@@ -1,6 +1,7 @@
 """A model's operating points: how many false marks per scan to expect at a threshold, and back.
 
-*Operating points* are a table of false marks per scan to threshold, as stored with the model.
+*Operating points* are a table of false marks per scan to threshold, as stored with the model; a model may
+also store which share of the nodules it found at each of them, its *sensitivities*.
 A *place on the scale* is a number from 0, the fewest marks, to `last_place`, where all are shown:
 the whole numbers before it are the rows of the table, between two rows the threshold is a straight line.
 """
@@ -27,6 +28,8 @@ class OperatingScale:
         False marks per scan, rising.
     thresholds : tuple of float
         Lowest score shown at each of them, falling.
+    sensitivities : tuple of float, optional
+        Share of the nodules found at each of them, 0 to 1; empty where it is not known.
 
     Raises
     ------
@@ -36,6 +39,7 @@ class OperatingScale:
 
     rates: tuple[float, ...]
     thresholds: tuple[float, ...]
+    sensitivities: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a table that cannot be read both ways."""
@@ -46,23 +50,30 @@ class OperatingScale:
                 f"operating points need rising rates and falling thresholds, found {self.rates} and {self.thresholds}; "
                 "calibrate the model again"
             )
+        if self.sensitivities and len(self.sensitivities) != len(self.rates):
+            raise SettingsError(f"{len(self.sensitivities)} sensitivities for {len(self.rates)} operating points")
 
     @classmethod
-    def of(cls, points: Mapping[float, float]) -> OperatingScale | None:
+    def of(
+        cls, points: Mapping[float, float], sensitivities: Mapping[float, float] | None = None
+    ) -> OperatingScale | None:
         """Give the scale of a model's table, or None where it has none that can be used.
 
         Parameters
         ----------
         points : mapping of float to float
             False marks per scan to threshold.
+        sensitivities : mapping of float to float, optional
+            False marks per scan to share of nodules found; left out unless it has every rate.
 
         Returns
         -------
         OperatingScale or None
         """
-        rates = sorted(points)
+        rates, found = sorted(points), sensitivities or {}
+        shares = tuple(found[rate] for rate in rates) if set(rates) <= set(found) else ()
         try:
-            return cls(rates=tuple(rates), thresholds=tuple(points[rate] for rate in rates))
+            return cls(rates=tuple(rates), thresholds=tuple(points[rate] for rate in rates), sensitivities=shares)
         except SettingsError:
             return None
 
@@ -147,6 +158,34 @@ class OperatingScale:
         row = int(place)
         return float(self.rates[row] * (self.rates[row + 1] / self.rates[row]) ** (place - row))
 
+    def expected_sensitivity(self, threshold: float) -> float | None:
+        """Give the share of nodules to expect among the marks, None outside the table and where it is not known.
+
+        Parameters
+        ----------
+        threshold : float
+            Lowest score shown.
+
+        Returns
+        -------
+        float or None
+            0 to 1: the table's own number at its rows, in proportion between two of them.
+
+        Examples
+        --------
+        >>> scale = OperatingScale(rates=(0.5, 2.0), thresholds=(0.75, 0.25), sensitivities=(0.5, 0.75))
+        >>> scale.expected_sensitivity(0.25), scale.expected_sensitivity(0.5), scale.expected_sensitivity(0.2)
+        (0.75, 0.625, None)
+        """
+        if not self.sensitivities or not self.thresholds[-1] <= threshold <= self.thresholds[0]:
+            return None
+        if threshold in self.thresholds:
+            return self.sensitivities[self.thresholds.index(threshold)]
+        place = self.place_of(threshold)
+        row = int(place)
+        low, high = self.sensitivities[row : row + 2]
+        return low + (place - row) * (high - low)
+
     def text(self, threshold: float) -> str:
         """Give the expectation at a threshold in words.
 
@@ -164,10 +203,13 @@ class OperatingScale:
         >>> scale = OperatingScale(rates=(0.125, 1.0), thresholds=(0.9, 0.5))
         >>> scale.text(0.5), scale.text(0.95), scale.text(0.2)
         ('1 false mark per scan', 'fewer than 1/8 false mark per scan', 'more than 1 false mark per scan')
+        >>> OperatingScale(rates=(1.0,), thresholds=(0.5,), sensitivities=(0.8176,)).text(0.5)
+        '1 false mark per scan, 82% of nodules found'
         """
-        rate = self.expected_rate(threshold)
+        rate, share = self.expected_rate(threshold), self.expected_sensitivity(threshold)
         if rate is not None:
-            return f"{rate_text(rate)} {_marks(rate)} per scan"
+            found = "" if share is None else f", {share:.0%} of nodules found"
+            return f"{rate_text(rate)} {_marks(rate)} per scan{found}"
         if threshold > self.thresholds[0]:
             return f"fewer than {rate_text(self.rates[0])} {_marks(self.rates[0])} per scan"
         return f"more than {rate_text(self.rates[-1])} {_marks(self.rates[-1])} per scan"

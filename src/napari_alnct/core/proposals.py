@@ -26,12 +26,15 @@ class Source:
         Lowest score shown to begin with.
     operating_points : mapping of float to float, optional
         False marks per scan to threshold.
+    sensitivities : mapping of float to float, optional
+        False marks per scan to the share of nodules found.
     """
 
     name: str = TABLE_NAME
     sha256: str = ""
     threshold: float = 0.0
     operating_points: Mapping[float, float] | None = None
+    sensitivities: Mapping[float, float] | None = None
 
 
 def proposal(found: CaseResult | Sequence[Candidate], source: Source | None, voxel_sha256: str) -> SetCandidates:
@@ -62,7 +65,7 @@ def proposal(found: CaseResult | Sequence[Candidate], source: Source | None, vox
     >>> [mark.score for mark in proposal([weak, strong], None, "").marks]
     [0.9, 0.2]
     """
-    points = source.operating_points if source else None
+    points, sensitivities = (source.operating_points, source.sensitivities) if source else (None, None)
     if isinstance(found, CaseResult):
         if found.voxel_sha256 not in ("", voxel_sha256):
             raise ReviewError("the marks are of another scan with other voxels; search this one")
@@ -76,6 +79,7 @@ def proposal(found: CaseResult | Sequence[Candidate], source: Source | None, vox
         model_name=source.name,
         model_sha256=source.sha256,
         operating_points=dict(points or {}),
+        sensitivities=dict(sensitivities or {}),
     )
 
 

@@ -63,6 +63,8 @@ class Review:
         What proposed the marks.
     operating_points : dict of float to float
         False marks per scan to threshold, as stored with the model.
+    sensitivities : dict of float to float
+        False marks per scan to the share of nodules found, where the model has stored it.
     undone, redone : tuple of tuple of Mark
         Earlier and later marks, the nearest last.
     last_id : int
@@ -78,6 +80,7 @@ class Review:
     model_name: str = ""
     model_sha256: str = ""
     operating_points: dict[float, float] = field(default_factory=dict)
+    sensitivities: dict[float, float] = field(default_factory=dict)
     undone: tuple[tuple[Mark, ...], ...] = ()
     redone: tuple[tuple[Mark, ...], ...] = ()
     last_id: int = 0
@@ -315,6 +318,7 @@ def _(action: SetCandidates, review: Review) -> Review:
         model_name=action.model_name,
         model_sha256=action.model_sha256,
         operating_points=dict(action.operating_points),
+        sensitivities=dict(action.sensitivities),
         undone=(),
         redone=(),
         last_id=max(len(numbered), review.last_id),

@@ -9,6 +9,7 @@ from napari_alnct.core.errors import ReviewError
 from napari_alnct.core.geometry import Triple
 
 MODES = ("concurrent", "second reader", "study")
+TABLES = ("operating_points", "sensitivities")  # of numbers by number, which JSON has not
 STATUSES = ("unreviewed", "accepted", "rejected", "uncertain", "reader_added")
 
 
@@ -60,6 +61,7 @@ class SetCandidates:
     model_name: str = ""
     model_sha256: str = ""
     operating_points: dict[float, float] = field(default_factory=dict)
+    sensitivities: dict[float, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +222,8 @@ def action_to_json(action: ReviewAction) -> dict[str, Any]:
     """
     values = asdict(action)
     if isinstance(action, SetCandidates):
-        values["operating_points"] = {str(rate): value for rate, value in action.operating_points.items()}
+        for name in TABLES:
+            values[name] = {str(rate): value for rate, value in values[name].items()}
     return {"kind": NAMES[type(action)], **values}
 
 
@@ -251,7 +254,8 @@ def action_from_json(values: dict[str, Any]) -> ReviewAction:
             rest["position_xyz_mm"] = _triple(rest["position_xyz_mm"])
         if cls is SetCandidates:
             rest["marks"] = tuple(mark_from_json(mark) for mark in rest["marks"])
-            rest["operating_points"] = {float(k): float(v) for k, v in rest["operating_points"].items()}
+            for name in set(TABLES) & set(rest):
+                rest[name] = {float(k): float(v) for k, v in rest[name].items()}
         action: ReviewAction = cls(**rest)
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
         raise ReviewError(f"the record holds an action that this version does not know ({fault})") from fault

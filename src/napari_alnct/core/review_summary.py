@@ -145,7 +145,7 @@ def is_finished(review: Review) -> bool:
 
 
 def expectation(review: Review) -> str:
-    """Give the false marks per scan to expect at the threshold, in words.
+    """Give the false marks per scan, and where known the share of nodules, to expect at the threshold, in words.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def expectation(review: Review) -> str:
     str
         ``not known`` where the model came without them.
     """
-    scale = OperatingScale.of(review.operating_points)
+    scale = OperatingScale.of(review.operating_points, review.sensitivities)
     return "not known" if scale is None else scale.text(review.threshold)
 
 

@@ -20,7 +20,7 @@ from napari_alnct.core.geometry import Shape, Triple
 from napari_alnct.core.notice import CATEGORY_CAVEAT, HEATMAP_CAVEAT, NOTICE, THRESHOLD_CAVEAT
 from napari_alnct.core.proposals import TABLE_NAME
 from napari_alnct.core.review import Review, replay
-from napari_alnct.core.review_actions import ReviewAction, SetCandidates, action_from_json, action_to_json
+from napari_alnct.core.review_actions import TABLES, ReviewAction, SetCandidates, action_from_json, action_to_json
 from napari_alnct.core.review_summary import ReviewSummary, summarise
 from napari_alnct.core.volume import QualityFlag, Volume
 from napari_alnct.io.identifiers import short_hash, without_uids
@@ -270,7 +270,8 @@ def _state(review: Review) -> dict[str, Any]:
     values = asdict(review)
     for name in ("undone", "redone", "last_id"):
         del values[name]
-    values["operating_points"] = {str(rate): value for rate, value in review.operating_points.items()}
+    for name in TABLES:
+        values[name] = {str(rate): value for rate, value in values[name].items()}
     values["findings"] = [mark.mark_id for mark in review.findings]
     return values
 

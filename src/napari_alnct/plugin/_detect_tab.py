@@ -72,7 +72,9 @@ class DetectTab(ScanPanel):
             self.message.setText(NO_RECORD)
             return
         try:
-            session.take_candidates(value.result, Source(operating_points=value.operating_points))
+            session.take_candidates(
+                value.result, Source(operating_points=value.operating_points, sensitivities=value.sensitivities)
+            )
         except (AlnctError, OSError) as error:
             self.message.setText(f"The marks cannot be kept: {error}")
             return

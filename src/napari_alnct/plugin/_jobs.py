@@ -21,12 +21,16 @@ from napari_alnct.core.errors import JobCancelled
 from napari_alnct.core.findings import Candidate, CaseResult
 from napari_alnct.core.geometry import Geometry
 from napari_alnct.core.volume import QualityFlag, Volume
+from napari_alnct.evaluation.froc import FP_RATES
 
 if TYPE_CHECKING:
+    from napari_alnct.core.checkpoint import Recipe
     from napari_alnct.core.detector import Detector
     from napari_alnct.core.lung_mask import LungMask
     from napari_alnct.models.catalogue import ModelFile
 
+BOTH_STAGES = ("all", "leave-scans-out folds")  # held-out results on the scores that the operating points are about
+FIRST_STAGE = ("first stage alone",)
 STAGE_TEXTS = {
     "lungs": "Finding the lungs",
     "resample": "Resampling",
@@ -104,11 +108,14 @@ class Detection:
         Wall time, loading of the model included.
     operating_points : dict of float to float
         Marks per scan that are not nodules -> threshold, as measured for the model; may be empty.
+    sensitivities : dict of float to float
+        Marks per scan that are not nodules -> share of nodules found, as measured for the model; may be empty.
     """
 
     result: CaseResult
     seconds: float
     operating_points: dict[float, float] = field(default_factory=dict)
+    sensitivities: dict[float, float] = field(default_factory=dict)
 
 
 def prepare_scan(reporter: JobReporter, volume: Volume, settings: PrepareSettings) -> Preparation:
@@ -196,7 +203,33 @@ def detect_nodules(reporter: JobReporter, volume: Volume, model: str, settings: 
         )
         if detector.device != device:  # it fell back to the CPU; try the wish again next time
             _load_detector.cache_clear()
-    return Detection(result, perf_counter() - started, dict(detector.operating_points))
+    has_second_look = settings.second_look and detector.checkpoint.classifier is not None
+    return Detection(result, perf_counter() - started, *expectations(detector.recipe, has_second_look))
+
+
+def expectations(recipe: Recipe, has_second_look: bool) -> tuple[dict[float, float], dict[float, float]]:
+    """Give what to expect of a model's scores: its operating points, and its sensitivities at them.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of the model.
+    has_second_look : bool
+        Whether the scores come from both stages; those of the first alone are on another scale.
+
+    Returns
+    -------
+    operating_points, sensitivities : dict of float to float
+        False marks per scan to threshold, and to the share of nodules found. The second is empty unless the
+        model's record of held-out results has a figure for each operating point.
+    """
+    points = recipe.operating_points if has_second_look else recipe.first_stage_points
+    names = BOTH_STAGES if has_second_look else FIRST_STAGE
+    results = recipe.training.get("held_out_results", {})
+    shares = next((results[name].get("sensitivity", ()) for name in names if name in results), ())
+    rates = [float(rate) for rate in points]
+    known = dict(zip(FP_RATES, map(float, shares), strict=True)) if len(shares) == len(FP_RATES) else {}
+    return dict(zip(rates, points.values(), strict=True)), known if set(rates) == set(known) else {}
 
 
 def _lung_slices(lungs: LungMask, volume: Volume) -> range:

@@ -17,8 +17,8 @@ STEPS = 100  # of the slider for each row of the operating points; of the score 
 SETTLE_MS = 400
 NONE_SHOWN = "This does not mean that there is no nodule."
 TIP = (
-    "Marks below are hidden, none is deleted: move to the right to see them. How many false marks to expect was "
-    "measured on the data that the model was tested on; other scanners and patients differ."
+    "Marks below are hidden, none is deleted: move to the right to see them. How many false marks to expect, and "
+    "which share of nodules, was measured on the model's own held-out scans; other scanners and patients differ."
 )
 NO_POINTS_TIP = "Marks with a lower score are hidden, none is deleted: move to the right to see them."
 
@@ -43,7 +43,7 @@ def shown_text(review: Review) -> str:
         return f"No marks of a detector. {NONE_SHOWN}" if review.model_name else "No marks of a detector yet."
     n_shown = sum(review.is_shown(mark) for mark in proposed)
     caution = "" if n_shown else f" {NONE_SHOWN}"
-    scale = OperatingScale.of(review.operating_points)
+    scale = OperatingScale.of(review.operating_points, review.sensitivities)
     expected = "" if scale is None else f": expect {scale.text(review.threshold)}"
     shown = f"{n_shown} of {counted(len(proposed), 'mark')} shown."
     return f"<b>{shown}</b>{caution}<br>Score from {review.threshold:.2f}{expected}"
