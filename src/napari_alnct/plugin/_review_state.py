@@ -1,4 +1,4 @@
-"""A reading that is under way: the stored review, the current mark, and signals when they change; no Qt.
+"""A reading that is under way: what a reader decides, adds and chooses; no Qt.
 
 Every action is on disk when its method returns; the place of the reader (what the views show) is saved
 by `ReviewSession.flush`, which the dock calls within a second. A place is (x, y, z), LPS mm.
@@ -7,10 +7,7 @@ by `ReviewSession.flush`, which the dock calls within a second. A place is (x, y
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-
-from psygnal import Signal
 
 from napari_alnct.core.config import ReadingSettings
 from napari_alnct.core.errors import ReviewError
@@ -29,22 +26,19 @@ from napari_alnct.core.review_actions import (
     MoveMark,
     Redo,
     ResizeMark,
-    ReviewAction,
-    SetCandidates,
     SetMode,
-    SetThreshold,
     Undo,
 )
 from napari_alnct.core.volume import Volume
 from napari_alnct.io.reviews import ReviewStore
-from napari_alnct.plugin._session_record import SessionRecord
+from napari_alnct.plugin._session_course import SessionCourse
 
 NEW_DIAMETER_MM = 8.0  # what a mark of unknown size is resized from
 LEAST_DIAMETER_MM = 1.0
 LINK_MM = 3.0  # a new mark this near to one of the detector's of no known size is on the same place
 
 
-class ReviewSession(SessionRecord):
+class ReviewSession(SessionCourse):
     """The reading of one scan by one reader.
 
     Parameters
@@ -53,25 +47,10 @@ class ReviewSession(SessionRecord):
         Open; the session closes it.
     settings : ReadingSettings, optional
         Advance or stay after a decision, mode of a new reading.
-
-    Signals
-    -------
-    changed : (Review,)
-        The review, or what of it is shown, is another one.
-    current_changed : (Mark or None,)
-        The reader is at another mark.
-    jumped : (Mark,)
-        The views are to show this mark; also sent when it was the current one already.
     """
 
-    changed = Signal(Review)
-    current_changed = Signal(object)
-    jumped = Signal(object)
-
     def __init__(self, store: ReviewStore, settings: ReadingSettings | None = None) -> None:
-        super().__init__(store)
-        self.settings = settings or ReadingSettings()
-        self._shown_threshold: float | None = None  # while a slider moves: not in the record
+        super().__init__(store, settings)
         if not store.stored.entries and not store.is_read_only and self.settings.mode != store.review.mode:
             store.act(SetMode(mode=self.settings.mode))
 
@@ -102,101 +81,7 @@ class ReviewSession(SessionRecord):
         settings = settings or ReadingSettings()
         return cls(ReviewStore(folder, volume.voxel_sha256, settings.reader), settings)
 
-    # -- what it is now ----------------------------------------------------------------------
-
-    @property
-    def review(self) -> Review:
-        """Give the review as it is shown now."""
-        review = self._store.review
-        return review if self._shown_threshold is None else replace(review, threshold=self._shown_threshold)
-
-    @property
-    def current(self) -> Mark | None:
-        """Give the mark that the reader is at, None when it is none that may be seen."""
-        review = self.review
-        return next((mark for mark in review.shown if mark.mark_id == self._current_id), None)
-
-    @property
-    def undecided(self) -> list[Mark]:
-        """Give the shown marks that wait for a decision."""
-        return [mark for mark in self.review.shown if mark.status == "unreviewed"]
-
-    # -- going through ------------------------------------------------------------------------
-
-    def next(self) -> None:
-        """Go to the next shown mark; at the last one nothing happens."""
-        self._step(1)
-
-    def previous(self) -> None:
-        """Go to the shown mark before; at the first one nothing happens."""
-        self._step(-1)
-
-    def go_to(self, mark_id: int | None) -> None:
-        """Go to a mark, the views too.
-
-        Parameters
-        ----------
-        mark_id : int or None
-            Number; one that may not be seen, or None, leaves no current mark.
-        """
-        self.choose(mark_id)
-        if self.current is not None:
-            self.jumped.emit(self.current)
-
-    def choose(self, mark_id: int | None) -> None:
-        """Make a mark the current one and leave the views where they are; otherwise as `go_to`."""
-        self._current_id = mark_id
-        if self.current is None:
-            self._current_id = None
-        self.current_changed.emit(self.current)
-
-    def _step(self, step: int) -> None:
-        found = neighbour(self.review, self._current_id, step)
-        if found is not None:
-            self.go_to(found.mark_id)
-
-    def _advance(self) -> None:
-        """Go to the next undecided mark; behind the last one, to the first that was passed over."""
-        for start in (self._current_id, None):
-            found = neighbour(self.review, start, 1, wanted=lambda mark: mark.status == "unreviewed")
-            if found is not None:
-                self.go_to(found.mark_id)
-                return
-        self.go_to(self._current_id)
-
     # -- deciding ------------------------------------------------------------------------------
-
-    def act(self, action: ReviewAction) -> Review:
-        """Do something; it is on disk when this returns.
-
-        Parameters
-        ----------
-        action : ReviewAction
-            What happens.
-
-        Returns
-        -------
-        Review
-
-        Raises
-        ------
-        ReviewError
-            If it is not allowed now, or another window has the reading.
-        OSError
-            If it cannot be written; the review is as before.
-        """
-        self.settle_threshold()  # first, so that the log says what was shown when this happened
-        self._store.act(action)
-        if isinstance(action, SetCandidates):
-            self._shown_threshold = None
-        self.changed.emit(self.review)
-        self._leave_hidden()
-        return self.review
-
-    def _leave_hidden(self) -> None:
-        """Be at no mark when the current one may not be seen any more."""
-        if self._current_id is not None and self.current is None:
-            self.choose(None)
 
     def decide(self, status: str, reason: str = "") -> None:
         """Decide on the current mark, and go on where the settings say so.
@@ -336,27 +221,6 @@ class ReviewSession(SessionRecord):
         """
         self.act(proposal(found, source, self._store.voxel_sha256))
         self.go_to(None)
-
-    def show_threshold(self, threshold: float) -> None:
-        """Show marks from this score on, for now: while a slider moves nothing is written."""
-        self._shown_threshold = min(1.0, max(0.0, threshold))
-        self.changed.emit(self.review)
-        self._leave_hidden()
-
-    def settle_threshold(self) -> None:
-        """Write the threshold that is shown, unless nothing changed by it or another window has the reading."""
-        shown = self._shown_threshold
-        if shown is None or self.is_read_only:
-            return
-        self._shown_threshold = None
-        if shown != self._store.review.threshold:
-            self._store.act(SetThreshold(threshold=shown))
-            self.changed.emit(self.review)
-
-    def set_threshold(self, threshold: float) -> None:
-        """Show marks from this score on, and write it."""
-        self.show_threshold(threshold)
-        self.settle_threshold()
 
     def set_mode(self, mode: str) -> None:
         """Choose how to read, before the detector's marks are seen."""
