@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
     QListWidgetItem,
     QPushButton,
     QVBoxLayout,
-    QWidget,
 )
 
 from napari_alnct.core.errors import AlnctError
@@ -27,21 +26,18 @@ from napari_alnct.core.volume import Volume
 from napari_alnct.core.wording import counted
 from napari_alnct.io.case_queue import Case, CaseQueue
 from napari_alnct.io.identifiers import without_uids
-from napari_alnct.io.images import ReadOptions, read_volume
 from napari_alnct.io.proposed_marks import read_proposed
 from napari_alnct.io.study import read_study
-from napari_alnct.plugin._layers import ct_layer, volume_of
+from napari_alnct.plugin._layers import volume_of
 from napari_alnct.plugin._open_reading import OpenReading
-from napari_alnct.plugin._viewport import add_quietly
-from napari_alnct.plugin._worker import Job, start_job
+from napari_alnct.plugin._scan_opening import ScanOpening
 
-SCANS = "Scans (*.mhd *.mha *.zraw *.nii *.nii.gz *.nrrd *.nhdr *.dcm);;All files (*)"
 STATUS_SIGNS = {"new": "○", "opened": "◐", "done": "●"}
 QUEUE_TIP = "○ new, ◐ begun, ● done. A click opens the case. File names are in the tips of the entries."
 NO_SCAN = "No scan is open."
 
 
-class DataTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
+class DataTab(ScanOpening):
     """Where scans and candidates come from.
 
     Parameters
@@ -58,19 +54,18 @@ class DataTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
     taken = Signal()
 
     def __init__(self, reading: OpenReading) -> None:
-        super().__init__()
-        self.reading = reading
+        super().__init__(reading)
         self.queue: CaseQueue | None = None
-        self.job: Job | None = None
         self._case_volume: Volume | None = None  # of the queue: taken away when the next one comes
         self.scan_box = QComboBox(toolTip="The scan that is read.")
         self.scan_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.reader_edit = QLineEdit(reading.preferences.reading.reader, placeholderText="reader")
         self.reader_edit.setToolTip("Who reads. Readers have readings of their own.")
         self.buttons = {name: QPushButton(text, toolTip=tip) for name, (text, tip) in BUTTONS.items()}
-        self.flags, self.message = QLabel(wordWrap=True), QLabel(wordWrap=True)
+        self.flags = QLabel(wordWrap=True)
         self.progress, self.cases = QLabel(), QListWidget(toolTip=QUEUE_TIP)
         self.next_button = QPushButton("Done, next case", toolTip="This case is done; open the next one that is not.")
+        self.waiting = [*map(self.buttons.get, ("scan", "dicom", "folder", "study")), self.cases, self.next_button]
         self._lay_out()
         for name, button in self.buttons.items():
             button.clicked.connect(getattr(self, f"_ask_{name}"))
@@ -110,58 +105,6 @@ class DataTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self.flags.setText("\n".join(texts))
         self.flags.setVisible(bool(texts))
         self.buttons["table"].setEnabled(self.reading.session is not None)
-
-    def open_scan(self, path: Path, then: Callable[[Volume], None] | None = None) -> None:
-        """Read a scan in a thread and put it into the viewer.
-
-        Parameters
-        ----------
-        path : Path
-            File or DICOM folder.
-        then : callable, optional
-            Gets the scan, before it is in the viewer.
-        """
-        if self.job is not None:
-            return
-        self.message.setText("Opening …")
-
-        def connect(job: Job) -> None:
-            job.done.connect(partial(self._on_read, then))
-            job.failed.connect(self._on_failed)
-            job.cancelled.connect(self._on_cancelled)
-
-        self.job = start_job(lambda job: read_volume(path, ReadOptions(ask=True)), connect)
-        self._set_busy(True)
-
-    def _on_read(self, then: Callable[[Volume], None] | None, volume: Volume) -> None:
-        self._on_cancelled()
-        if then is not None:
-            then(volume)
-        add_quietly(self.reading.view.viewer, ct_layer(volume))
-
-    def _on_failed(self, error: Exception) -> None:
-        self._on_cancelled()
-        self.message.setText(str(error))
-
-    def _on_cancelled(self) -> None:
-        self.job = None
-        self.message.setText("")
-        self._set_busy(False)
-
-    def _set_busy(self, is_busy: bool) -> None:
-        for part in (self.buttons["scan"], self.buttons["dicom"], self.buttons["folder"], self.cases):
-            part.setEnabled(not is_busy)
-        self.next_button.setEnabled(not is_busy)
-
-    def _ask_scan(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Open a scan", "", SCANS)
-        if path:
-            self.open_scan(Path(path))
-
-    def _ask_dicom(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Open a DICOM series")
-        if folder:
-            self.open_scan(Path(folder))
 
     # -- candidates ---------------------------------------------------------------------------------
 
@@ -311,9 +254,7 @@ class DataTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         """Stop reading a file, and hear no more of the reading."""
         self.reading.began.disconnect(self.show_scan)
         self.reading.ended.disconnect(self.show_scan)
-        if self.job is not None:
-            self.job.drop()
-            self.job = None
+        super().dispose(event)
 
 
 BUTTONS = {
