@@ -34,7 +34,7 @@ class ReadingCommands:
     Attributes
     ----------
     others : dict of str to callable
-        Commands of the owner: the card of keys, the next case.
+        Commands of the owner: the card of keys, the next case, the heat map.
     """
 
     def __init__(self, reading: OpenReading) -> None:

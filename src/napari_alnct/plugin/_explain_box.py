@@ -66,7 +66,7 @@ class ExplainBox(ExplainControls):
         self._subject: Subject | None = None  # of the job
         self._reasons: dict[str, str] = {}
         self._agreements: dict[str, tuple[EvidenceMap, Agreement]] = {}
-        self._hold = KeyHold(self)
+        self._hold, self._hold_key = KeyHold(self), ""
         self._connect()
         show.changed.connect(self._on_shown)
         self.follow()
@@ -118,19 +118,13 @@ class ExplainBox(ExplainControls):
         if self.show_.is_on and self.current_map is None:
             self._refuse(self._missing())
 
-    def hold(self, key: str) -> None:
-        """Show the heat map until a key comes up.
-
-        Parameters
-        ----------
-        key : str
-            The key that is down now, as Qt writes it.
-        """
+    def hold(self) -> None:
+        """Show the heat map until its key, which is down now, comes up."""
         if self.current_map is None:
             self._refuse(self._missing())
         else:
             self.show_.is_held = True
-            self._hold.begin(key, self._release)
+            self._hold.begin(self._hold_key, self._release)
 
     def _release(self) -> None:
         self.show_.is_held = False
@@ -257,7 +251,7 @@ class ExplainBox(ExplainControls):
         self._reasons = {name: text for name, text in self._reasons.items() if self._is_open(name)} | value.reasons
         self.show_.put(subject.volume, value.maps)
         self.follow()
-        hint = "" if self.show_.is_on else f" {self.hold_button.text()} to look."
+        hint = "" if self.show_.is_on else f" Hold {self._hold_key or 'the button'} to see the heat map."
         left_out = [f"{name.capitalize()}: {text}." for name, text in value.reasons.items()]
         self.message.setText(" ".join([f"Explained in {value.seconds:.1f} s.{hint}", *left_out]))
 
@@ -312,6 +306,7 @@ class ExplainBox(ExplainControls):
         keys : mapping of str to str
             Name of the action to key.
         """
+        self._hold_key = keys.get("hold_heat_map", "")
         self.write_keys(*(keys.get(name, "") for name in ("explain", "hold_heat_map", "heat_map")))
 
     def dispose(self) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import (
     QCheckBox,
+    QFrame,
     QGridLayout,
     QHBoxLayout,
     QLabel,
     QProgressBar,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
@@ -22,6 +24,7 @@ from napari_alnct.plugin._explain_legend import Legend
 from napari_alnct.plugin._explain_options import ExplainOptions
 
 PROGRESS_STEPS = 1000
+LEAST_HEIGHT = 90  # pixels of the details in a low window
 EXPLAIN, HOLD, SWITCH = "Explain candidate", "Hold to see", "Heat map on"
 WARNING_SIGN = "\N{WARNING SIGN}"
 TIPS = {
@@ -36,6 +39,38 @@ TIPS = {
     "scores": "The first stage's score of every place in the scan, 0 to 1. It takes as long as a search.",
     "cancel": "Stop; what was explained before stays.",
 }
+
+
+class Details(QScrollArea):  # type: ignore[misc]  # Qt classes are untyped here
+    """A column of parts that is as high as they are, where there is room, and scrolls where there is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        inner = QWidget()
+        self.column = QVBoxLayout(inner)
+        self.column.setContentsMargins(0, 0, 4, 0)
+        self.column.setSpacing(4)
+        self.setWidget(inner)
+
+    def sizeHint(self) -> QSize:
+        """Give the size at which nothing has to be scrolled."""
+        inner = self.widget()
+        return QSize(inner.sizeHint().width(), inner.heightForWidth(self.viewport().width()))
+
+    def minimumSizeHint(self) -> QSize:
+        """Give room for a few lines, and for the widest part."""
+        bar = self.verticalScrollBar().sizeHint().width()
+        return QSize(self.widget().minimumSizeHint().width() + bar, LEAST_HEIGHT)
+
+    def event(self, event: QEvent) -> bool:
+        """Ask for other room when the parts, or the width, are others."""
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize):
+            self.updateGeometry()
+        return bool(super().event(event))
 
 
 class ExplainControls(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
@@ -62,7 +97,7 @@ class ExplainControls(QWidget):  # type: ignore[misc]  # Qt classes are untyped 
         self.legend, self.options = Legend(), ExplainOptions()
         for name, control in self._controls().items():
             control.setToolTip(TIPS[name])
-        self.details = QWidget()
+        self.details = Details()
         self._lay_out()
         self.open_button.toggled.connect(self._open)
         self.show_progress(None)
@@ -89,6 +124,16 @@ class ExplainControls(QWidget):  # type: ignore[misc]  # Qt classes are untyped 
         running = QHBoxLayout()
         running.addWidget(self.progress_bar, 1)
         running.addWidget(self.cancel_button)
+        self._fill_details()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addLayout(head)
+        column.addLayout(running)
+        column.addWidget(self.message)
+        column.addWidget(self.details)
+
+    def _fill_details(self) -> None:
         pairs = QGridLayout()
         pairs.setSpacing(4)
         rows = (
@@ -101,23 +146,13 @@ class ExplainControls(QWidget):  # type: ignore[misc]  # Qt classes are untyped 
                 pairs.addWidget(part, row, column)
         pairs.setColumnStretch(0, 1)
         pairs.setColumnStretch(1, 1)
-        inner = QVBoxLayout(self.details)
-        inner.setContentsMargins(0, 0, 0, 0)
-        inner.setSpacing(4)
-        inner.addWidget(self.text)
-        inner.addWidget(self.legend)
+        inner = self.details.column
+        for part in (self.text, self.legend, self.caption):
+            inner.addWidget(part)
         inner.addLayout(pairs)
-        inner.addWidget(self.scores_box)
-        inner.addWidget(self.options)
-        inner.addWidget(self.caption)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(4)
-        column.addLayout(head)
-        column.addLayout(running)
-        column.addWidget(self.message)
-        column.addWidget(self.details)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        for part in (self.scores_box, self.options):
+            inner.addWidget(part)
+        inner.addStretch(1)
 
     def _open(self, is_open: bool) -> None:
         self.open_button.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)

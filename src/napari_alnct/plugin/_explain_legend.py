@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtGui import QColor, QLinearGradient, QPainter, QPaintEvent
-from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_alnct.plugin._explain_layers import AGAINST, MOST_OPAQUE, SUPPORTS, rgb
 
 BAR_HEIGHT = 12  # pixels
 TISSUE = QColor(70, 70, 70)  # behind the colours, as a grey of the scan
-SHARED_SCALE = "One scale for all marks of this scan"
-OWN_SCALE = "RELATIVE: this mark's own scale. Do not compare it with another mark."
+SHARED_SCALE = "One scale for all marks of this scan."
+OWN_SCALE = "RELATIVE: own scale of this mark, not to be compared."
 
 
 class ColourBar(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
@@ -53,16 +53,19 @@ class Legend(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self._tops = {SUPPORTS: QLabel(), AGAINST: QLabel()}
         self.unit = QLabel(wordWrap=True)
         self.scale = QLabel(wordWrap=True)
-        grid = QGridLayout(self)
-        grid.setContentsMargins(0, 0, 0, 0)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        grid = QGridLayout()
         grid.setHorizontalSpacing(6)
         grid.setVerticalSpacing(2)
         for row, (kind, top) in enumerate(self._tops.items()):
             for column, part in enumerate((QLabel(kind), QLabel("0"), ColourBar(kind), top)):
                 grid.addWidget(part, row, column, Qt.AlignmentFlag.AlignVCenter)
         grid.setColumnStretch(2, 1)
-        grid.addWidget(self.unit, 2, 0, 1, 4)
-        grid.addWidget(self.scale, 3, 0, 1, 4)
+        column.addLayout(grid)
+        column.addWidget(self.unit)
+        column.addWidget(self.scale)
 
     def show_scale(self, limit: float, unit: str, *, is_relative: bool) -> None:
         """Write the numbers.
@@ -78,7 +81,7 @@ class Legend(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         """
         for top in self._tops.values():
             top.setText(f"{limit:.2g}")
-        self.unit.setText(f"Unit: {unit}")
+        self.unit.setText(f"Unit: {unit}.")
         self.scale.setText(f"<b>{OWN_SCALE}</b>" if is_relative else SHARED_SCALE)
 
     @property

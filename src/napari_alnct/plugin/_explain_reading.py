@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from napari_alnct.core.review import Review
@@ -54,7 +54,6 @@ class ReadingExplainBox(ExplainBox):
     def __init__(self, reading: OpenReading) -> None:
         self._source = ReadingSource(reading)
         self._session: ReviewSession | None = None
-        self._keys: Mapping[str, str] = {}
         view = reading.view
         super().__init__(EvidenceShow(view.viewer, [side.viewer for side in view.sides]), self._source)
         self.refused.connect(reading.told.emit)
@@ -65,11 +64,8 @@ class ReadingExplainBox(ExplainBox):
         return {
             "explain": self.explain,
             "heat_map": partial(self.switch, None),
-            "hold_heat_map": self._hold_key,
+            "hold_heat_map": self.hold,
         }
-
-    def _hold_key(self) -> None:
-        self.hold(self._keys.get("hold_heat_map", ""))
 
     def know_models(self, own_models: Callable[[], Sequence[str]]) -> None:
         """Take where the paths of the user's own models come from."""
@@ -94,11 +90,6 @@ class ReadingExplainBox(ExplainBox):
 
     def _on_current(self, mark: Mark | None) -> None:
         self.follow()
-
-    def show_keys(self, keys: Mapping[str, str]) -> None:
-        """Write the keys on the buttons; as in `ExplainBox`."""
-        self._keys = dict(keys)
-        super().show_keys(keys)
 
     def dispose(self) -> None:
         """Hear no more of the reading, remove the layers."""

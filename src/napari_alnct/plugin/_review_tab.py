@@ -54,9 +54,12 @@ class ReviewTab(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         column.addWidget(self.threshold)
         column.addWidget(self.table, 1)
         column.addWidget(self.mark_box)
-        for part in (self.explain_box, self.view_box, self.mode_box):
-            column.addWidget(_line())
-            column.addWidget(part)
+        column.addWidget(_line())
+        column.addWidget(self.explain_box)
+        for part in (self.view_box, self.mode_box):
+            for piece in (_line(), part):
+                column.addWidget(piece)
+                self.explain_box.open_button.toggled.connect(piece.setHidden)  # its details need their room
         close_hint.clicked.connect(self._hide_hint)
         card_button.clicked.connect(lambda: commands.run("card"))
         reading.began.connect(self.show_reading)
