@@ -17,17 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_alnct.core.findings import Candidate, ReferenceNodule
-from napari_alnct.core.geometry import Geometry, Triple
-from napari_alnct.core.key_images import PLANES, Plane
-from napari_alnct.core.resampling import axis_indices, resample_linear
+from napari_alnct.core.geometry import Triple
+from napari_alnct.core.picture_planes import LUNG_WINDOW_HU, OUTSIDE_GREY, PLANES, Plane, picture_grid, upright_grey
 from napari_alnct.core.volume import Volume
 from napari_alnct.evaluation.matching import radius_mm
 from napari_alnct.io.png_files import data_address, png_bytes
 
+__all__ = ["LUNG_WINDOW_HU", "OUTSIDE_GREY", "Overlay", "Panel", "Ring", "cut_panels", "overlay_of", "slice_grey"]
+
 EDGE_MM, PIXEL_MM = 50.0, 0.4
 N_PIXELS = round(EDGE_MM / PIXEL_MM)
-LUNG_WINDOW_HU = (-1350.0, 150.0)
-OUTSIDE_GREY = 110  # where there is no scan; the legend says so
 GAPS_MM = {"reference": 1.0, "excluded": 1.0, "mark": 2.5}  # from a finding's edge to its ring: both stay visible
 LAYERS = ("excluded", "reference", "mark")  # from below: a reference nodule hides what was marked inside it
 
@@ -134,33 +133,8 @@ def slice_grey(volume: Volume, centre_xyz_mm: Triple, plane: Plane) -> NDArray[n
         0 to 255 over -1350 to 150 HU; rows from top, columns from left, 0.4 mm a pixel; one grey
         outside the scan.
     """
-    grid = _slice_grid(centre_xyz_mm, plane)
-    low, high = LUNG_WINDOW_HU
-    hu = resample_linear(volume.hu, volume.geometry, grid, window=LUNG_WINDOW_HU, dtype=np.float32)
-    grey = np.rint((hu - low) * (255 / (high - low))).astype(np.uint8)
-    grey[~_is_inside(volume.geometry, grid)] = OUTSIDE_GREY
-    flat = grey.squeeze(axis=2 - plane.normal)
-    return np.ascontiguousarray(flat[::-1] if plane.is_head_up else flat)
-
-
-def _slice_grid(centre_xyz_mm: Triple, plane: Plane) -> Geometry:
-    """Give the LPS grid of one slice: a single voxel along the normal."""
-    shape, origin = [1, 1, 1], list(centre_xyz_mm)
-    for axis in (plane.column, plane.row):
-        shape[axis] = N_PIXELS
-        origin[axis] -= PIXEL_MM * (N_PIXELS - 1) / 2
-    x, y, z = origin
-    nx, ny, nz = shape
-    return Geometry(shape_zyx=(nz, ny, nx), spacing_zyx_mm=(PIXEL_MM,) * 3, origin_xyz_mm=(x, y, z))
-
-
-def _is_inside(scan: Geometry, grid: Geometry) -> NDArray[np.bool_]:
-    """Tell which voxels of an LPS grid lie inside the outer edges of another."""
-    z, y, x = (
-        (index >= -0.5) & (index < n - 0.5) for index, n in zip(axis_indices(scan, grid), scan.shape_zyx, strict=True)
-    )
-    inside: NDArray[np.bool_] = z[:, None, None] & y[None, :, None] & x[None, None, :]
-    return inside
+    picture = picture_grid(centre_xyz_mm, plane, centre_xyz_mm[plane.normal], N_PIXELS, PIXEL_MM)
+    return upright_grey(volume.hu, volume.geometry, picture, plane, LUNG_WINDOW_HU)
 
 
 def _place(plane: Plane, centre_xyz_mm: Triple, position_xyz_mm: Triple) -> tuple[float, float]:

@@ -15,16 +15,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_alnct.core.geometry import Geometry, Triple
-from napari_alnct.core.resampling import axis_indices, resample_linear
+from napari_alnct.core.geometry import Triple
+from napari_alnct.core.picture_planes import (
+    LUNG_WINDOW_HU,
+    OUTSIDE_GREY,
+    PLANES,
+    Pixels,
+    Plane,
+    picture_grid,
+    upright_grey,
+)
 from napari_alnct.core.volume import Volume
 
-Pixels = NDArray[np.uint8]
+__all__ = ["LUNG_WINDOW_HU", "OUTSIDE_GREY", "PLANES", "KeyImage", "Plane", "Ring", "key_images", "slices_beside"]
+
 Colour = tuple[int, int, int]
 
 EDGE_MM, PIXEL_MM = 60.0, 0.25
-LUNG_WINDOW_HU = (-1350.0, 150.0)  # width 1500, level -600
-OUTSIDE_GREY = 110  # where there is no scan
 RING_GAP_MM = 1.0  # from a nodule's edge to its ring: the edge stays visible
 RING_WIDTH_PX = 2.0
 DASH_PX = 9.0
@@ -41,37 +48,6 @@ FONT = {  # 5 x 7, row by row from the top
     "H": "10001 10001 10001 11111 10001 10001 10001",
     "F": "11111 10000 10000 11110 10000 10000 10000",
 }
-
-
-@dataclass(frozen=True)
-class Plane:
-    """A way to cut a patient.
-
-    Parameters
-    ----------
-    name : str
-        ``axial``, ``coronal`` or ``sagittal``.
-    column, row, normal : int
-        World axes (0 = x, 1 = y, 2 = z) of the picture's columns and rows, and across it.
-    is_head_up : bool
-        Whether rows run against +z.
-    letters : tuple of str
-        Sides of the patient at the left, right, top and bottom edge.
-    """
-
-    name: str
-    column: int
-    row: int
-    normal: int
-    is_head_up: bool
-    letters: tuple[str, str, str, str]
-
-
-PLANES = (
-    Plane("axial", 0, 1, 2, False, ("R", "L", "A", "P")),
-    Plane("coronal", 0, 2, 1, True, ("R", "L", "H", "F")),
-    Plane("sagittal", 1, 2, 0, True, ("A", "P", "H", "F")),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,41 +228,16 @@ def _cut(
     start = tuple(middle if k == axis else 0 for k in range(3))
     stop = tuple(middle + 1 if k == axis else size for k, size in enumerate(scan.shape_zyx))
     source = scan.crop((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
-    target = _picture_grid(centre_xyz_mm, plane, source.origin_xyz_mm[plane.normal], n_pixels, pixel_mm)
-    low, high = window_hu
-    hu = resample_linear(flat, source, target, window=window_hu, dtype=np.float32)
-    grey = np.rint((hu - low) * (255 / (high - low))).astype(np.uint8)
-    grey[~_is_inside(source, target)] = OUTSIDE_GREY
-    picture = grey.squeeze(axis=axis)
+    target = picture_grid(centre_xyz_mm, plane, source.origin_xyz_mm[plane.normal], n_pixels, pixel_mm)
     return KeyImage(
         plane=plane,
-        pixels=np.ascontiguousarray(picture[::-1] if plane.is_head_up else picture),
+        pixels=upright_grey(flat, source, target, plane, window_hu),
         centre_xyz_mm=centre_xyz_mm,
         pixel_mm=pixel_mm,
         slice_index=middle,
         slice_xyz_mm=source.origin_xyz_mm[plane.normal],
         thickness_mm=(last - first + 1) * spacing_mm,
     )
-
-
-def _picture_grid(centre_xyz_mm: Triple, plane: Plane, slice_mm: float, n_pixels: int, pixel_mm: float) -> Geometry:
-    """Give the LPS grid of a picture: a single voxel along the normal."""
-    shape, origin = [1, 1, 1], list(centre_xyz_mm)
-    origin[plane.normal] = slice_mm
-    for axis in (plane.column, plane.row):
-        shape[axis] = n_pixels
-        origin[axis] -= pixel_mm * (n_pixels - 1) / 2
-    x, y, z = origin
-    nx, ny, nz = shape
-    return Geometry(shape_zyx=(nz, ny, nx), spacing_zyx_mm=(pixel_mm,) * 3, origin_xyz_mm=(x, y, z))
-
-
-def _is_inside(scan: Geometry, grid: Geometry) -> NDArray[np.bool_]:
-    z, y, x = (
-        (index >= -0.5) & (index < n - 0.5) for index, n in zip(axis_indices(scan, grid), scan.shape_zyx, strict=True)
-    )
-    inside: NDArray[np.bool_] = z[:, None, None] & y[None, :, None] & x[None, None, :]
-    return inside
 
 
 def _blend_ring(colours: NDArray[np.float32], place_px: tuple[float, float], radius_px: float, ring: Ring) -> None:
