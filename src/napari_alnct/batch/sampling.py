@@ -123,6 +123,7 @@ def sample_patches(
     stop = threading.Event()
 
     def job(plan: ScanPlan) -> list[Patch]:
+        """Give the patches of one scan."""
         return _sample_scan(plan, dataset, settings, hard, patients or {}, stop.is_set)
 
     notes = describe(dataset, settings, guard, hard.to_json(), patients)

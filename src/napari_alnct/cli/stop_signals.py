@@ -28,6 +28,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
     found: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
+        """Note a signal; a second Ctrl-C stops at once."""
         if found and number == signal.SIGINT:
             raise KeyboardInterrupt
         found.append(number)

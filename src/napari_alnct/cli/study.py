@@ -52,6 +52,7 @@ def execute(
     chosen = list(choose_scans(scans))
 
     def show(n_read: int, n_all: int) -> None:
+        """Tell on a terminal how many scans are read."""
         if sys.stderr.isatty():
             print(f"\r{n_read} of {n_all} scans read", end="\n" if n_read == n_all else "", file=sys.stderr)
 

@@ -87,6 +87,7 @@ def run_guarded(
     process = _start()
 
     def stop() -> None:
+        """End the child that took too long."""
         expired.set()
         process.kill()
 

@@ -66,10 +66,8 @@ def finding_rows(reading: Reading, *, with_all: bool = False) -> list[FindingRow
 
     Parameters
     ----------
-    reading : Reading
-        What was read.
-    with_all : bool, optional
-        All marks, not only findings.
+    reading, with_all
+        As for `findings_text`.
 
     Returns
     -------
@@ -138,10 +136,8 @@ def luna16_text(reading: Reading, *, with_all: bool = False) -> str:
 
     Parameters
     ----------
-    reading : Reading
-        What was read.
-    with_all : bool, optional
-        All marks, not only findings.
+    reading, with_all
+        As for `findings_text`.
 
     Returns
     -------

@@ -96,6 +96,7 @@ class Study:
             )
 
         def place(case: StudyCase) -> str:
+            """Give what orders a case: a hash of seed, reader and voxels."""
             return hashlib.sha256(f"{self.seed}:{folder}:{case.voxel_sha256}".encode()).hexdigest()
 
         return tuple(sorted(self.cases, key=place))

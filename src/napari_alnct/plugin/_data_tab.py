@@ -159,6 +159,7 @@ class DataTab(ScanOpening):
         preferences = self.reading.preferences
 
         def make() -> CaseQueue:
+            """Give the queue of this reader, whose mode is study from now on."""
             reader = preferences.reading.reader
             paths = [case.path for case in read_study(file).order_for(reader)]
             preferences.remember(mode="study")

@@ -57,6 +57,7 @@ class ScanOpening(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self.message.setText("Opening …")
 
         def connect(job: Job) -> None:
+            """Hear of the end of the job."""
             job.done.connect(partial(self._on_read, then))
             job.failed.connect(self._on_failed)
             job.cancelled.connect(self._on_cancelled)

@@ -39,6 +39,7 @@ def make_canvas(model: ViewerModel) -> Any:
     scene = widget.canvas._scene_canvas
 
     def draw_marks_over_images(event: Any = None) -> None:
+        """Let what is drawn later win at the same depth."""
         scene.context.set_depth_func("lequal")  # napari sets it once; a dock that moves makes a new context
 
     scene.events.initialize.connect(draw_marks_over_images)

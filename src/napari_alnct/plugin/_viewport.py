@@ -65,6 +65,7 @@ def keep_upright(viewer: ViewerModel) -> None:
         return
 
     def turn(event: Any = None) -> None:
+        """Give the plane in view its upright orientation."""
         if viewer.dims.ndim >= 3:
             camera_of(viewer).orientation2d = upright_orientation(viewer.dims.order)
 

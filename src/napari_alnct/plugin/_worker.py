@@ -120,6 +120,7 @@ def start_job(work: Callable[[Job], Any], connect: Callable[[Job], None]) -> Job
     connect(job)
 
     def run() -> _Outcome:
+        """Give what the function returned, or the error that is meant for people."""
         try:
             return _Outcome(work(job))
         except AlnctError as error:
