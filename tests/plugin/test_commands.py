@@ -103,8 +103,7 @@ def statuses(desk: Desk) -> list[str]:
 
 def test_every_key_of_the_table_is_a_command(desk: Desk) -> None:
     """Each name is known, with and without a reading; none raises."""
-    owned = ("card", "next_case", "explain", "heat_map", "hold_heat_map")  # commands of the dock
-    desk.commands.others = {name: lambda: None for name in owned}
+    desk.commands.others = {"card": lambda: None, "next_case": lambda: None}
     for action in KEY_TABLE:
         desk.run(action.name)
     desk.reading.end()

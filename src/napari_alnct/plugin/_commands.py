@@ -18,6 +18,7 @@ PRESS_AGAIN = "Press again to lock the first read. It cannot be changed back: th
 RESIZE_STEP_MM = 0.5
 SCALE_STEP = 0.5  # of a row of the operating points
 SCORE_STEP = 0.05  # where there are none
+OF_THE_BOX = ("explain", "heat_map", "hold_heat_map")  # of an owner that can explain marks; else they do nothing
 CYCLED = ("lung", "mediastinum", "bone")
 
 Command = Callable[[], object]
@@ -86,6 +87,7 @@ class ReadingCommands:
             "more_marks": partial(step_threshold, session, 1),
             "fewer_marks": partial(step_threshold, session, -1),
             "end_read": partial(self._end_read, session, was_armed),
+            **{name: lambda: None for name in OF_THE_BOX},
         }
         return commands[name]
 
