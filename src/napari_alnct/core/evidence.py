@@ -58,7 +58,7 @@ class EvidenceMap:
     Raises
     ------
     GeometryError
-        If array and grid disagree, or a value is not finite.
+        If array and grid disagree, the grid is not LPS, or a value is not finite.
     """
 
     values: FloatMap
@@ -77,6 +77,8 @@ class EvidenceMap:
         """Hold the invariants: finite float32 on a grid of the same shape."""
         if self.values.dtype != np.float32 or self.values.shape != self.geometry.shape_zyx:
             raise GeometryError(f"{self.values.dtype} map of shape {self.values.shape} does not fit {self.geometry}")
+        if not self.geometry.is_lps:
+            raise GeometryError(f"{self.method} at {self.layer}: the map's axes are not those of the patient (LPS)")
         if not np.isfinite(self.values).all():
             raise GeometryError(f"{self.method} at {self.layer}: the map holds numbers that are not finite")
 
@@ -235,7 +237,7 @@ def _overlap(cells: Geometry, grid: Geometry) -> tuple[slice, slice, slice]:
     """Give the box of a grid's voxels that a map can reach; both grids are LPS."""
     ends = np.array([[-0.5] * 3, np.asarray(cells.shape_zyx) - 0.5])
     low, high = np.sort(grid.world_to_index(cells.index_to_world(ends)), axis=0)
-    start = np.clip(np.ceil(low), 0, grid.shape_zyx).astype(int)
-    stop = np.clip(np.floor(high) + 1, 0, grid.shape_zyx).astype(int)
+    start = np.clip(np.floor(low), 0, grid.shape_zyx).astype(int)  # a voxel too many: `at` decides at the edge
+    stop = np.clip(np.ceil(high) + 1, 0, grid.shape_zyx).astype(int)
     z, y, x = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
     return z, y, x

@@ -78,27 +78,34 @@ def activations_and_gradients(network: nn.Module, x: Tensor, layer: str, score: 
     activation, gradient : Tensor, shape (B, C, d, h, w)
         Detached.
     logits : Tensor, shape (B,)
+
+    Raises
+    ------
+    SettingsError
+        If there is no such layer, it has no cells or runs more than once, or the logit does not depend on it.
     """
     module = dict(network.named_modules()).get(layer)
     if module is None or not layer:
         raise SettingsError(f"the network has no layer {layer!r}")
     kept: list[Tensor] = []
 
-    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+    def keep(_module: nn.Module, _inputs: object, output: object) -> Tensor:
+        if not isinstance(output, Tensor) or output.ndim != 5 or kept:
+            raise SettingsError(f"layer {layer!r} gives no single map of cells; choose another layer")
         leaf = output.detach().requires_grad_()
         kept.append(leaf)
         return leaf.clone()  # what follows may work in place
 
     handle = module.register_forward_hook(keep)
     try:
-        with torch.inference_mode(mode=False), torch.enable_grad(), evaluating(network):
-            with torch.autocast(x.device.type, enabled=False):
-                logits = score(network(x.clone()))
-            if len(kept) != 1 or not logits.requires_grad:
-                raise SettingsError(f"the score does not depend on layer {layer!r}; choose another layer")
-            (gradient,) = torch.autograd.grad(logits.sum(), kept)
+        with evaluating(network, x.device, with_gradient=True):
+            logits = score(network(x.clone()))
+            is_tied = bool(kept) and logits.requires_grad
+            (gradient,) = torch.autograd.grad(logits.sum(), kept, allow_unused=True) if is_tied else (None,)
     finally:
         handle.remove()
+    if gradient is None:
+        raise SettingsError(f"the score does not depend on layer {layer!r}; choose another layer")
     return kept[0].detach(), gradient, logits.detach()
 
 
@@ -131,12 +138,28 @@ def weigh(method: str, activation: Tensor, gradient: Tensor) -> Tensor:
 
 
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network in evaluation mode while the context lasts; every module gets its own mode back."""
+def evaluating(network: nn.Module, device: torch.device, *, with_gradient: bool) -> Iterator[None]:
+    """Let a network give exact answers while the context lasts, whatever the caller has switched on.
+
+    Parameters
+    ----------
+    network : Module
+        In evaluation mode inside; every module gets its own mode back, also after an exception.
+    device : torch.device
+        Where it runs; automatic half precision is off there.
+    with_gradient : bool
+        Whether gradients are wanted.
+
+    Yields
+    ------
+    None
+    """
     modes = [(module, module.training) for module in network.modules()]
-    network.eval()
+    autograd = torch.enable_grad() if with_gradient else torch.no_grad()
     try:
-        yield
+        network.eval()
+        with torch.inference_mode(mode=False), autograd, torch.autocast(device.type, enabled=False):
+            yield
     finally:
         for module, mode in modes:
             module.training = mode

@@ -15,7 +15,7 @@ from napari_alnct.core.checkpoint import Checkpoint
 from napari_alnct.core.config import Device, PrepareSettings
 from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.evidence import EvidenceMap
-from napari_alnct.core.explain.activation import ACTIVATION_METHODS, Score, activation_maps
+from napari_alnct.core.explain.activation import ACTIVATION_METHODS, Score, activation_maps, evaluating
 from napari_alnct.core.explain.grids import CellGrid, layer_grids
 from napari_alnct.core.explain.inputs import NetworkInput, candidate_cell, cut_input, edge_vox
 from napari_alnct.core.explain.perturbation import LUNG_HU, integrated_gradients, occlusion_map
@@ -36,7 +36,14 @@ DEFAULT_METHOD = "hirescam"
 DEFAULT_STRIDE = 4  # input voxels per cell of the layer that is explained unless another is named
 INPUT = "input"  # layer's name in maps of methods that work on voxels
 BATCH = 8
-UNITS = {"occlusion": "logit lost when a 6 mm box becomes lung", "integrated gradients": "logit per voxel"}
+UNITS = {
+    "gradcam": "logit per cell, gradients averaged",
+    "gradcam++": "logit, gradients weighted",
+    "hirescam": "logit per cell",
+    "layercam": "logit per cell, rising gradients only",
+    "occlusion": "logit lost when a box of 6 voxels becomes lung",
+    "integrated gradients": "logit per voxel",
+}
 Step = Callable[[float], None]
 
 
@@ -69,11 +76,10 @@ class Explainer:
             "second look": checkpoint.classifier,
             "first stage": checkpoint.detector,
         }
-        self._networks: dict[str, Network] = {
-            score: folded(network).to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-            for score, network in networks.items()
-            if network is not None
-        }
+        with torch.inference_mode(mode=False):  # weights made in inference mode have no gradients
+            self._networks: dict[str, Network] = {
+                score: _placed(network, self.device) for score, network in networks.items() if network is not None
+            }
         self._grids: dict[str, dict[str, CellGrid]] = {}
 
     @property
@@ -94,7 +100,7 @@ class Explainer:
         tuple of LayerChoice
             Whole stages whose place in the input is sure.
         """
-        network, grids = self._network(score_name), self._layer_grids(score_name)
+        network, grids = self.network(score_name), self._layer_grids(score_name)
         modules = dict(network.named_modules())
         named = [name for name in grids if isinstance(modules[name], Stage | Merge)]
         choices = [LayerChoice(name, round(grids[name].jump_zyx[0])) for name in named]
@@ -116,6 +122,7 @@ class Explainer:
         layer: str = "",
         score_name: str = "",
         names: Sequence[str] = (),
+        middles_xyz_mm: Sequence[Triple] = (),
         step: Step | None = None,
     ) -> list[EvidenceMap]:
         """Give the evidence map of each candidate.
@@ -136,6 +143,8 @@ class Explainer:
             Whose logit; the second look's where there is one.
         names : sequence of str, optional
             What identifies each candidate in its map.
+        middles_xyz_mm : sequence of tuple, optional
+            Middles of the networks' inputs when they are not the candidates, LPS mm: for tests with jitter.
         step : callable, optional
             Called with the share done; may raise to stop.
 
@@ -148,13 +157,17 @@ class Explainer:
         ------
         SettingsError
             If the model has no such score, layer or method.
+        GeometryError
+            If a candidate lies outside the scan, or a map is not finite.
         """
         if method not in METHODS:
             raise SettingsError(f"method {method!r} is not one of {', '.join(METHODS)}")
         score_name = score_name or self.score_names[0]
         layer = self.check_layer(score_name, layer) if method in ACTIVATION_METHODS else INPUT
         labels = list(names) or [str(number) for number in range(1, len(positions_xyz_mm) + 1)]
-        cubes = [self.input_of(hu, geometry, place, score_name) for place in positions_xyz_mm]
+        middles = middles_xyz_mm or positions_xyz_mm
+        pairs = zip(positions_xyz_mm, middles, strict=True)
+        cubes = [self.input_of(hu, geometry, place, score_name, middle) for place, middle in pairs]
         size = BATCH if method in ACTIVATION_METHODS and score_name == "second look" else 1
         made: list[tuple[Tensor, CellGrid, float]] = []
         for first in range(0, len(cubes), size):
@@ -174,7 +187,7 @@ class Explainer:
                 candidate=label,
                 model_name=self.model_name,
                 model_sha256=self.model_sha256,
-                unit=UNITS.get(method, "logit per cell"),
+                unit=UNITS[method],
             )
             for cube, label, (values, grid, logit) in zip(cubes, labels, made, strict=True)
         ]
@@ -209,23 +222,29 @@ class Explainer:
         callable
             Takes HU of shape (B, edge, edge, edge), gives logits of shape (B,).
         """
-        network, score = self._network(score_name), self._score(score_name, one)
+        network, score = self.network(score_name), self._score(score_name, one)
 
         def run(cubes: NDArray[np.int16]) -> NDArray[np.float64]:
-            with torch.inference_mode():
+            with evaluating(network, self.device, with_gradient=False):
                 parts = [score(network(self._scaled(cubes[k : k + BATCH]))) for k in range(0, len(cubes), BATCH)]
             return torch.cat(parts).cpu().double().numpy()
 
         return run
 
     def input_of(
-        self, hu: NDArray[np.int16], geometry: Geometry, position_xyz_mm: Triple, score_name: str
+        self,
+        hu: NDArray[np.int16],
+        geometry: Geometry,
+        position_xyz_mm: Triple,
+        score_name: str,
+        middle_xyz_mm: Triple | None = None,
     ) -> NetworkInput:
         """Give what a network sees of a candidate; parameters as in `explain`."""
-        settings = self._network(score_name).settings
-        return cut_input(hu, geometry, position_xyz_mm, settings, self.prepare.low_hu)
+        settings = self.network(score_name).settings
+        return cut_input(hu, geometry, position_xyz_mm, settings, self.prepare.low_hu, middle_xyz_mm)
 
-    def _network(self, score_name: str) -> Network:
+    def network(self, score_name: str) -> Network:
+        """Give the network of a score, on the explainer's device; not to be changed."""
         if score_name not in self._networks:
             raise SettingsError(
                 f"{self.model_name} has no score {score_name!r}; choose one of {', '.join(self.score_names)}"
@@ -235,7 +254,7 @@ class Explainer:
     def _layer_grids(self, score_name: str) -> dict[str, CellGrid]:
         """Give the grids of a network's layers; worked out once."""
         if score_name not in self._grids:
-            network = self._network(score_name)
+            network = self.network(score_name)
             is_detector = isinstance(network, DetectorNetwork)
             edge = 2 * network.settings.stride if is_detector else edge_vox(network.settings)
             x = torch.zeros(1, 1, edge, edge, edge, device=self.device)
@@ -248,10 +267,10 @@ class Explainer:
 
     def _score(self, score_name: str, cube: NetworkInput) -> Score:
         """Give how to read the candidate's logit from the network's output."""
-        network = self._network(score_name)
+        network = self.network(score_name)
         if isinstance(network, ClassifierNetwork):
             return lambda output: output
-        with torch.inference_mode():
+        with evaluating(network, self.device, with_gradient=False):
             cells = network(self._scaled(cube.hu[None]))[0].cpu()
         z, y, x = candidate_cell(cells, cube.position_zyx)
         return lambda output: output[:, 0, z, y, x]
@@ -260,7 +279,7 @@ class Explainer:
         self, cubes: list[NetworkInput], method: str, layer: str, score_name: str, step: Step | None
     ) -> list[tuple[Tensor, CellGrid, float]]:
         """Give values, grid and logit of each cube; only activation maps of the second look take several at a time."""
-        network = self._network(score_name)
+        network = self.network(score_name)
         x = self._scaled(np.stack([cube.hu for cube in cubes]))
         score = self._score(score_name, cubes[0])
         if method in ACTIVATION_METHODS:
@@ -279,3 +298,9 @@ class Explainer:
 def _part_of(step: Step | None, done: int, total: int) -> Step | None:
     """Give the progress of one candidate as progress of all."""
     return (lambda share: step((done + share) / total)) if step else None
+
+
+def _placed(network: Network, device: torch.device) -> Network:
+    """Give a copy for one device, whose weights need no gradients."""
+    copy: Network = folded(network).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return copy.requires_grad_(False)

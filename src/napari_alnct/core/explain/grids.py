@@ -8,6 +8,7 @@ is watched, and a layer whose place cannot be told for sure is not offered.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -98,13 +99,16 @@ def layer_grids(network: nn.Module, x: Tensor, run: Callable[[Tensor], Any] | No
     -------
     dict of str to CellGrid
         Names as in ``network.named_modules()``, in the order of the first run; layers that are not on the path from
-        the input, are not five-dimensional, or join branches that lie differently, are left out.
+        the input, are not five-dimensional, run more than once, or join branches that lie differently or whose place
+        is not known, are left out.
     """
     tracker = _Tracker(x)
     found: dict[str, CellGrid] = {}
+    runs: Counter[str] = Counter()
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            runs[name] += 1
             grid = tracker.grid_of(output)
             if grid is not None:
                 found[name] = grid
@@ -118,36 +122,49 @@ def layer_grids(network: nn.Module, x: Tensor, run: Callable[[Tensor], Any] | No
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return {name: grid for name, grid in found.items() if runs[name] == 1}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A tensor that comes from the input, and its grid, None where that is not known."""
+
+    tensor: Tensor
+    grid: CellGrid | None
+
+    @property
+    def is_factor(self) -> bool:
+        """Tell whether it has one number per channel, as squeeze-and-excitation makes: it moves nothing."""
+        return self.tensor.ndim == 5 and tuple(self.tensor.shape[2:]) == (1, 1, 1)
 
 
 class _Tracker(TorchFunctionMode):
-    """Keeps the grid of every five-dimensional tensor that comes from the input."""
+    """Keeps every tensor that comes from the input, with its grid where that is sure."""
 
     def __init__(self, x: Tensor) -> None:
         super().__init__()
-        self._known: dict[int, tuple[Tensor, CellGrid]] = {id(x): (x, CellGrid())}  # holding tensors keeps ids unique
+        self._known: dict[int, _Source] = {id(x): _Source(x, CellGrid())}  # holding tensors keeps ids unique
 
     def grid_of(self, value: Any) -> CellGrid | None:
         """Give the grid of a tensor, None where it is not known."""
         known = self._known.get(id(value))
-        return known[1] if known else None
+        return known.grid if known else None
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Run an operation and note where its output lies."""
+        """Run an operation and note where its outputs lie."""
         kwargs = dict(kwargs or {})
-        inputs = list(_tensors((*args, *kwargs.values())))
-        sources = [(tensor, grid) for tensor in inputs if (grid := self.grid_of(tensor)) is not None]
-        shapes = [tuple(tensor.shape[2:]) for tensor, _ in sources]
+        inputs = _tensors((*args, *kwargs.values()))
+        sources = [self._known[id(tensor)] for tensor in inputs if id(tensor) in self._known]
+        shapes = [tuple(source.tensor.shape[2:]) for source in sources if not source.is_factor]
+        grids = [source.grid for source in sources if not source.is_factor]
         result = func(*args, **kwargs)
-        if isinstance(result, Tensor) and result.ndim == 5 and sources:
-            grid = _follow(getattr(func, "__name__", ""), args, kwargs, [g for _, g in sources], shapes, result)
-            if grid is None:
-                self._known.pop(id(result), None)
-            else:
-                self._known[id(result)] = (result, grid)
+        outputs = list(_tensors((result,)))
+        for output in outputs if sources else ():
+            is_sure = output is result and output.ndim == 5
+            grid = _follow(getattr(func, "__name__", ""), args, kwargs, grids, shapes, output) if is_sure else None
+            self._known[id(output)] = _Source(output, grid)
         return result
 
 
@@ -155,25 +172,26 @@ def _follow(
     name: str,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
-    grids: list[CellGrid],
+    grids: list[CellGrid | None],
     shapes: list[tuple[int, ...]],
     result: Tensor,
 ) -> CellGrid | None:
-    """Give the grid of an operation's output, None where no rule fits."""
-    if any(not grids[0].is_close(other) for other in grids[1:]) or len(set(shapes)) != 1:
+    """Give the grid of an operation's output, None where no rule fits or a branch is not sure."""
+    grid = grids[0] if grids else None
+    if grid is None or not all(other and grid.is_close(other) for other in grids) or len(set(shapes)) != 1:
         return None
     if name == "conv3d":
         given = _named(("input", "weight", "bias", "stride", "padding", "dilation"), args, kwargs)
-        return _strided(grids[0], tuple(given["weight"].shape[2:]), given)
+        return _strided(grid, tuple(given["weight"].shape[2:]), given)
     if name in {"max_pool3d", "avg_pool3d"}:
         names = ("input", "kernel_size", "stride", "padding")
         given = _named((*names, "dilation") if name == "max_pool3d" else names, args, kwargs)
         kernel = given["kernel_size"]
-        return _strided(grids[0], kernel, {**given, "stride": given.get("stride") or kernel})
+        return _strided(grid, kernel, {**given, "stride": given.get("stride") or kernel})
     if name == "interpolate":
-        return _interpolated(grids[0], shapes[0], result, kwargs)
+        return _interpolated(grid, shapes[0], result, kwargs)
     same_shape = tuple(result.shape[2:]) == shapes[0]
-    return grids[0] if name in ELEMENTWISE and same_shape else None
+    return grid if name in ELEMENTWISE and same_shape else None
 
 
 def _strided(grid: CellGrid, kernel: Any, given: Mapping[str, Any]) -> CellGrid | None:
@@ -186,10 +204,17 @@ def _strided(grid: CellGrid, kernel: Any, given: Mapping[str, Any]) -> CellGrid 
 
 
 def _interpolated(grid: CellGrid, shape: tuple[int, ...], result: Tensor, kwargs: Mapping[str, Any]) -> CellGrid | None:
-    if kwargs.get("mode", "nearest") not in {"nearest", "trilinear"} or kwargs.get("align_corners"):
+    """Follow upsampling by whole numbers, and by any number where it is trilinear and exact."""
+    mode = kwargs.get("mode", "nearest")
+    if mode not in {"nearest", "nearest-exact", "trilinear"} or kwargs.get("align_corners") or kwargs.get("antialias"):
         return None
-    scale = [new / old for new, old in zip(result.shape[2:], shape, strict=True)]
-    return grid.enlarged(_triple(scale))
+    scale = _triple([new / old for new, old in zip(result.shape[2:], shape, strict=True)])
+    asked = kwargs.get("scale_factor")
+    if asked is not None and _three(asked) != scale:  # torch samples by the factor it was given, the rest is cut off
+        return None
+    if mode != "trilinear" and any(factor != round(factor) for factor in scale):
+        return None
+    return grid.enlarged(scale)
 
 
 def _named(names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_alnct.core.config import ClassifierNetSettings, DetectorNetSettings
+from napari_alnct.core.dense import MOST_OFFSET_CELLS
 from napari_alnct.core.detector import cut_cube
+from napari_alnct.core.errors import GeometryError
 from napari_alnct.core.explain.grids import CellGrid
 from napari_alnct.core.geometry import Geometry, Shape, Triple
 from napari_alnct.core.network import OUTPUT_STRIDE, cell_centre
@@ -78,6 +80,7 @@ def cut_input(
     position_xyz_mm: Triple,
     settings: ClassifierNetSettings | DetectorNetSettings,
     fill_hu: float,
+    middle_xyz_mm: Triple | None = None,
 ) -> NetworkInput:
     """Give a network's input around a candidate.
 
@@ -94,13 +97,23 @@ def cut_input(
         those of the whole scan.
     fill_hu : float
         Value outside the scan.
+    middle_xyz_mm : tuple of float, optional
+        Middle of the cube when it is not the candidate, LPS mm.
 
     Returns
     -------
     NetworkInput
+
+    Raises
+    ------
+    GeometryError
+        If the candidate lies so far outside the scan that the middle of the cube holds none of it.
     """
     position, edge = geometry.world_to_index(position_xyz_mm), edge_vox(settings)
-    middle = np.rint(position).astype(int)
+    middle = np.rint(position if middle_xyz_mm is None else geometry.world_to_index(middle_xyz_mm)).astype(int)
+    if np.any(middle + edge // 4 < 0) or np.any(middle - edge // 4 >= geometry.shape_zyx):
+        place = ", ".join(f"{value:.1f}" for value in position_xyz_mm)
+        raise GeometryError(f"x, y, z {place} mm lies outside what the network sees of the scan; nothing to explain")
     if isinstance(settings, DetectorNetSettings):
         multiple = settings.stride
         middle = multiple * np.rint((middle - edge // 2) / multiple).astype(int) + edge // 2
@@ -130,7 +143,8 @@ def candidate_cell(cells: Tensor, position_zyx: NDArray[np.float64]) -> tuple[in
     axes = [torch.arange(int(a), int(b)) for a, b in zip(low, high, strict=True)]
     index = torch.cartesian_prod(*axes)  # (N, 3)
     values = cells[:, index[:, 0], index[:, 1], index[:, 2]]  # (5, N)
-    centres = cell_centre(index) + values[1:4].T * OUTPUT_STRIDE
+    offset = values[1:4].T.clamp(-MOST_OFFSET_CELLS, MOST_OFFSET_CELLS)  # as `find_peaks` does
+    centres = cell_centre(index) + offset * OUTPUT_STRIDE
     is_near = (centres - torch.from_numpy(position_zyx)).norm(dim=1) <= SAME_MARK_VOX
     if not bool(is_near.any()):
         return int(here[0]), int(here[1]), int(here[2])

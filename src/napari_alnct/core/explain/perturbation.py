@@ -21,9 +21,9 @@ BOX_VOX = 6
 STEP_VOX = 4
 REACH_VOX = 20  # the central 40 mm of a patch at 1 mm
 LUNG_HU = -850.0  # what a box becomes
-OCCLUDED_BATCH = 32
 STEPS = 32
-STEPS_BATCH = 8
+OCCLUDED_VOX = 32 * 64**3  # voxels that a network sees at once
+STEPS_VOX = 8 * 64**3  # the same with gradients
 Pulse = Callable[[float], None]
 
 
@@ -67,13 +67,13 @@ def occlusion_map(
     """
     axes = [_box_starts(middle, n, reach_vox) for middle, n in zip(middle_zyx, x.shape[2:], strict=True)]
     places = list(product(*axes))
-    drops = []
-    with torch.inference_mode(), evaluating(network):
-        logit = score(network(x))
-        for first in range(0, len(places), OCCLUDED_BATCH):
+    drops, size = [], _batch(x, OCCLUDED_VOX)
+    with evaluating(network, x.device, with_gradient=False):
+        logit = score(network(x.clone()))
+        for first in range(0, len(places), size):
             if pulse:
                 pulse(first / len(places))
-            part = places[first : first + OCCLUDED_BATCH]
+            part = places[first : first + size]
             batch = x.repeat(len(part), 1, 1, 1, 1)
             for one, (z, y, k) in zip(batch, part, strict=True):
                 one[:, z : z + BOX_VOX, y : y + BOX_VOX, k : k + BOX_VOX] = fill
@@ -81,7 +81,12 @@ def occlusion_map(
     starts = tuple(axis[0] + (BOX_VOX - 1) / 2 for axis in axes)
     grid = CellGrid((float(STEP_VOX),) * 3, (starts[0], starts[1], starts[2]))
     depth, height, width = (len(axis) for axis in axes)
-    return torch.cat(drops).reshape(depth, height, width).clone(), grid, logit.clone()
+    return torch.cat(drops).reshape(depth, height, width), grid, logit
+
+
+def _batch(x: Tensor, most_vox: int) -> int:
+    """Give how many inputs of this size go through a network at once."""
+    return max(1, most_vox // x.numel())
 
 
 def _box_starts(middle: int, size: int, reach: int) -> list[int]:
@@ -118,14 +123,15 @@ def integrated_gradients(
         Per voxel; the sum is the logit minus that of plain lung, up to the midpoint rule's error.
     logit : Tensor, shape (1,)
     """
-    with torch.inference_mode(mode=False), torch.enable_grad(), evaluating(network):
+    size = _batch(x, STEPS_VOX)
+    with evaluating(network, x.device, with_gradient=True):
         x = x.detach().clone()
         way = (torch.arange(steps, device=x.device, dtype=x.dtype) + 0.5) / steps
         total = torch.zeros_like(x)
-        for first in range(0, steps, STEPS_BATCH):
+        for first in range(0, steps, size):
             if pulse:
                 pulse(first / steps)
-            shares = way[first : first + STEPS_BATCH].view(-1, 1, 1, 1, 1)
+            shares = way[first : first + size].view(-1, 1, 1, 1, 1)
             points = (fill + shares * (x - fill)).requires_grad_()
             (gradient,) = torch.autograd.grad(score(network(points)).sum(), points)
             total += gradient.sum(dim=0, keepdim=True)
