@@ -120,11 +120,46 @@ def make_reading(folder: Path, sample: str) -> None:
     viewer.close()
 
 
+def make_explanation(folder: Path, sample: str) -> None:
+    """Make the picture of a mark with its heat map.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to put it.
+    sample : str
+        Key of the sample scan.
+    """
+    viewer = napari.Viewer(show=True)
+    viewer.window._qt_window.resize(1560, 1000)
+    viewer.open_sample(PLUGIN, sample)
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Nodule review")
+    dock.preferences.remember(show_hint=False)
+    run_and_wait(dock.detect_tab)
+    QTest.qWait(1500)
+    dock.tabs.setCurrentWidget(dock.review_tab)
+    box = dock.review_tab.explain_box
+    box.explain_all()
+    while box.job is not None:
+        QTest.qWait(100)
+    box.switch(True)
+    dock.commands.run("next_mark")
+    dock.view.set_field(90)
+    dock.view.is_crosshair_shown = False
+    QTest.qWait(1500)
+    save(window_picture(viewer), folder / "explain.png")
+    viewer.close()
+
+
+PARTS = {"widgets": make, "reading": make_reading, "explanation": make_explanation}
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Make the pictures of docs/images.")
     parser.add_argument("--out", type=Path, default=IMAGES, help="folder for the pictures")
     parser.add_argument("--sample", default="full_phantom", help="sample scan to show")
+    parser.add_argument("--only", choices=PARTS, help="make the pictures of one part")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    make(arguments.out, arguments.sample)
-    make_reading(arguments.out, arguments.sample)
+    for name, part in PARTS.items():
+        if arguments.only in (None, name):
+            part(arguments.out, arguments.sample)
