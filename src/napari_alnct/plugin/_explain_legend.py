@@ -60,8 +60,8 @@ class Legend(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         grid.setHorizontalSpacing(6)
         grid.setVerticalSpacing(2)
         for row, (kind, top) in enumerate(self._tops.items()):
-            for column, part in enumerate((QLabel(kind), QLabel("0"), ColourBar(kind), top)):
-                grid.addWidget(part, row, column, Qt.AlignmentFlag.AlignVCenter)
+            for place, part in enumerate((QLabel(kind), QLabel("0"), ColourBar(kind), top)):
+                grid.addWidget(part, row, place, Qt.AlignmentFlag.AlignVCenter)
         grid.setColumnStretch(2, 1)
         column.addLayout(grid)
         column.addWidget(self.unit)
