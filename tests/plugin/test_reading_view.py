@@ -284,6 +284,30 @@ def test_zooming_one_plane_zooms_all(view: ReadingView) -> None:
     assert [plane.field_mm for plane in view.planes] == pytest.approx([view.field_mm] * 3)
 
 
+def test_a_close_up_shows_60_mm_around_the_place_and_goes_back(view: ReadingView) -> None:
+    """In all planes, centred; window, slab and place stay; from a close-up that was zoomed to, the whole scan."""
+    view.set_slab(10)
+    view.set_field(200)
+    view.go_to(CENTRE_XYZ_MM)
+    before = view.state()
+    view.toggle_close_up()
+    assert [plane.field_mm for plane in view.planes] == pytest.approx([60.0] * 3)
+    for plane in view.planes:
+        shown = [CENTRE_XYZ_MM[::-1][axis] for axis in plane.viewer.dims.displayed]
+        assert camera_of(plane.viewer).center[-2:] == pytest.approx(shown)
+    assert {**view.state(), "field_mm": before["field_mm"]} == before
+    view.toggle_close_up()
+    assert view.state() == before
+    other = ReadingView(ViewerModel())
+    assert view.volume is not None
+    other.open(view.volume)
+    whole = other.field_mm
+    other.set_field(40)
+    other.toggle_close_up()
+    assert other.field_mm == whole
+    other.close()
+
+
 def test_the_field_stays_when_a_canvas_changes_its_size(view: ReadingView) -> None:
     """A smaller window or another layout shows the same part of the body, and back again."""
     zoom = camera_of(view.main.viewer).zoom

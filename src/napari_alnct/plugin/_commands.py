@@ -112,6 +112,7 @@ class ReadingCommands:
             "slab": self._toggle_slab,
             **{name: partial(view.set_slab, slab_mm) for name, slab_mm in SLAB_KEYS_MM.items()},
             "next_layout": self._next_layout,
+            "close_up": view.toggle_close_up,
             "reading_scroll": self._toggle_scroll,
         }
 

@@ -81,6 +81,7 @@ KEY_TABLE = (
     KeyAction("slab_10_mm", "Alt+9", "Slab of 10 mm", "Slab and layout"),
     KeyAction("slab_15_mm", "Alt+0", "Slab of 15 mm", "Slab and layout"),
     KeyAction("next_layout", "Alt+5", "Next layout", "Slab and layout"),
+    KeyAction("close_up", "Alt+G", "View of 60 mm, and back", "Slab and layout"),
     KeyAction("reading_scroll", "Alt+6", "Wheel moves slices, or zooms", "Slab and layout"),
     KeyAction("more_marks", "Alt+PgDown", "More marks (lower threshold)", "Marks", repeats=True),
     KeyAction("fewer_marks", "Alt+PgUp", "Fewer marks (higher threshold)", "Marks", repeats=True),

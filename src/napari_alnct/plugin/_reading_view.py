@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 LUNG = PRESETS["lung"]
+CLOSE_UP_MM = 60.0  # of the field: a nodule is seen large, with its surroundings
 UNUSABLE = (KeyError, TypeError, ValueError, OverflowError, SettingsError)  # what a damaged state can raise
 
 __all__ = ["LAYOUTS", "PRESETS", "SLABS_MM", "ReadingView"]
@@ -69,6 +70,7 @@ class ReadingView(LinkedPlanes):
         self._volume: Volume | None = None
         self._image: Any = None  # the layer of the scan in the main viewer
         self._window: Window | None = None
+        self._wide_field_mm = 0.0  # before the last close-up
         self._seen = SeenSlices(0)
         self._marks: MarkRings | None = None
         self._background = set_background(viewer, "black")
@@ -151,6 +153,20 @@ class ReadingView(LinkedPlanes):
         """Show the whole axial slice; coronal and sagittal planes at the same scale."""
         if self._volume is not None:
             self.set_field(max(self._volume.geometry.extent_zyx_mm[1:]) / (1 - MARGIN))
+
+    def toggle_close_up(self) -> None:
+        """Show 60 mm around the place in all planes; when it is so, as much as before, or the whole scan."""
+        if self._volume is None:
+            return
+        is_close = self._field_mm <= CLOSE_UP_MM
+        if not is_close:
+            self._wide_field_mm = self._field_mm
+            self.set_field(CLOSE_UP_MM)
+        elif self._wide_field_mm:
+            self.set_field(self._wide_field_mm)
+        else:
+            self.fit()
+        self.go_to(self.place_xyz_mm)
 
     # -- window and slab ----------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QPushButton, QWidget
 
 from napari_alnct.plugin._linked_planes import LAYOUTS
 from napari_alnct.plugin._reading_view import ReadingView
@@ -17,7 +17,7 @@ Attempt = Callable[[Callable[[], object]], None]
 
 
 class ViewBox(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
-    """Boxes for window, slab and layout, and the switch of the wheel.
+    """Boxes for window, slab and layout, the close-up, and the switch of the wheel.
 
     Parameters
     ----------
@@ -38,14 +38,21 @@ class ViewBox(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self.slab_box.addItem("no slab", 0.0)
         for slab_mm in SLABS_MM:
             self.slab_box.addItem(f"slab {slab_mm:g} mm", slab_mm)
+        self.close_button = QPushButton("60 mm", toolTip="Zoom to 60 mm around the crosshair; once more: back.")
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(4)
-        for place, box in enumerate((self.window_box, self.slab_box, self.layout_box, self.scroll_box)):
-            grid.addWidget(box, *divmod(place, 2))
+        grid.addWidget(self.window_box, 0, 0)
+        grid.addWidget(self.slab_box, 0, 1)
+        grid.addWidget(self.close_button, 0, 2)
+        grid.addWidget(self.layout_box, 1, 0)
+        grid.addWidget(self.scroll_box, 1, 1, 1, 2)
+        grid.setColumnStretch(0, 1)
+        grid.setColumnStretch(1, 1)
         self.window_box.activated.connect(self._on_window)
         self.slab_box.activated.connect(self._on_slab)
         self.layout_box.activated.connect(self._on_layout)
+        self.close_button.clicked.connect(lambda: self._attempt(view.toggle_close_up))
         self.scroll_box.toggled.connect(partial(setattr, view, "is_reading_scroll"))
         for name in ("window_changed", "slab_changed", "layout_changed"):
             getattr(view, name).connect(self.follow)
