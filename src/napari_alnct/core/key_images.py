@@ -90,6 +90,24 @@ class KeyImage:
     slice_xyz_mm: float
     thickness_mm: float
 
+    @property
+    def in_colour(self) -> NDArray[np.float32]:
+        """Give the pixels as red, green, blue, shape (n, n, 3), 0 to 255."""
+        grey = self.pixels if self.pixels.ndim == 3 else np.repeat(self.pixels[..., None], 3, axis=2)
+        return grey.astype(np.float32)
+
+    @property
+    def world_xyz_mm(self) -> NDArray[np.float64]:
+        """Give where each pixel's centre lies, shape (n, n, 3), LPS mm; across the plane that of its slice."""
+        n = len(self.pixels)
+        steps = (np.arange(n) - (n - 1) / 2) * self.pixel_mm
+        world = np.empty((n, n, 3))
+        world[..., self.plane.normal] = self.slice_xyz_mm
+        world[..., self.plane.column] = self.centre_xyz_mm[self.plane.column] + steps
+        down = -steps if self.plane.is_head_up else steps
+        world[..., self.plane.row] = self.centre_xyz_mm[self.plane.row] + down[:, None]
+        return world
+
     def place_px(self, position_xyz_mm: Triple) -> tuple[float, float]:
         """Give where a point lies in the picture.
 
@@ -140,7 +158,7 @@ class KeyImage:
         -------
         KeyImage
         """
-        colours = np.repeat(self.pixels[..., None], 3, axis=2).astype(np.float32)
+        colours = self.in_colour
         for ring in rings:
             radius = self.radius_px(ring)
             if radius is not None:
