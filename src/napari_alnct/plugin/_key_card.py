@@ -12,7 +12,7 @@ from napari_alnct.plugin._keys import card_rows
 
 MOUSE_ROWS = (
     ("Wheel", "Slices (Alt+6: zoom)"),
-    ("Ctrl+wheel", "Zoom, where the wheel moves slices"),
+    ("Shift+wheel", "Zoom, where the wheel moves slices"),
     ("Right drag", "Window: right wider, down darker"),
     ("Click in a plane", "Crosshair there, in all planes"),
 )

@@ -18,7 +18,7 @@ LINE_COLOUR = (0.34, 0.71, 0.91, 0.75)  # sky blue of Okabe and Ito
 LETTER_POINTS, TEXT_POINTS = 13, 9
 LETTER_PX, CORNER_PX = 18, 8  # from the edge of the canvas
 NARROW_PX = 260  # of a canvas: the read-out stands above the letter, beside it there is no room
-OUTLINE_PX = ((-1, -1), (1, 1), (0, 0))  # dark copies below the white text
+OUTLINE_PX = ((-1, 0), (1, 0), (0, -1), (0, 1), (0, 0))  # dark copies below the white text
 HALO_PX = (*((2 * x, 2 * y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)), (0, 0))  # of the letters
 DARK, WHITE = (0.0, 0.0, 0.0, 0.9), (1.0, 1.0, 1.0, 1.0)
 
