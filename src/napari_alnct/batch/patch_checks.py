@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_alnct.batch.classifier_files import PatchClassifier
+from napari_alnct.core.config import PrepareSettings
 from napari_alnct.core.errors import SettingsError, TableError
 from napari_alnct.evaluation.curves import threshold_curve
 from napari_alnct.evaluation.operating_point import OperatingPoint, PointRule, choose_point
@@ -57,7 +58,10 @@ def check_patches(store: PatchStore, classifier: PatchClassifier, *, allow_train
             f"the patches in {store.folder.name} are stored with {store.stored_vox} voxels, the model looks at {edge}; "
             "run sample with larger patches"
         )
-    return [*_input_notes(store, classifier), *_leak_notes(store, classifier, allow_trained_on)]
+    return [
+        *input_notes(store.prepare, classifier.prepare, classifier.file),
+        *_leak_notes(store, classifier, allow_trained_on),
+    ]
 
 
 def operating_point(
@@ -111,11 +115,30 @@ def stored_threshold(training: dict[str, Any]) -> tuple[float | None, str]:
     return (float(value), how) if is_usable and value is not None else (None, "")
 
 
-def _input_notes(store: PatchStore, classifier: PatchClassifier) -> list[str]:
-    """Compare the patches with the input that the model was trained on."""
-    ours, wanted = store.prepare, classifier.prepare
+def input_notes(ours: PrepareSettings, wanted: PrepareSettings | None, file: str) -> list[str]:
+    """Compare the input that patches hold with the one that a model was trained on.
+
+    Parameters
+    ----------
+    ours : PrepareSettings
+        How the scans of the patches were prepared.
+    wanted : PrepareSettings or None
+        The model's input, None where its file does not say.
+    file : str
+        Name of the model's file.
+
+    Returns
+    -------
+    list of str
+        Sentences.
+
+    Raises
+    ------
+    SettingsError
+        If the voxels have another size.
+    """
     if wanted is None:
-        return [f"{classifier.file} does not say which input it was trained on: the window of the patches is used."]
+        return [f"{file} does not say which input it was trained on: the window of the patches is used."]
     if abs(ours.spacing_mm - wanted.spacing_mm) > SAME_SPACING_MM:
         raise SettingsError(
             f"the patches have {ours.spacing_mm:g} mm voxels, the model wants {wanted.spacing_mm:g} mm; run preprocess "

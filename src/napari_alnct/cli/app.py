@@ -39,6 +39,7 @@ SUBCOMMANDS = {  # name -> line in the overview; each lives in the module of thi
     "train-detector": "Train the nodule detector.",
     "eval": "Judge a classifier on patches: ROC, precision-recall, confusion, calibration, by size.",
     "crossval": "Cross-validate the detector: prepare, train and test fold by fold, one joined FROC.",
+    "gradcam": "Explain scores: where the network looked, as maps and pictures.",
     "froc": "Judge candidates against reference nodules: FROC and CPM by LUNA16's rule.",
     "explain-eval": "Judge a model's explanations on nodules with masks: plausible, true to the network, stable?",
     "report": "Write one self-contained HTML page of a run, with examples as pictures.",

@@ -53,10 +53,9 @@ def test_one_voxel_by_hand() -> None:
 
 
 def test_the_central_forty_millimetres_of_a_patch() -> None:
-    """64 voxels: 10 boxes along each axis, from voxel 11 to 52, even around the middle."""
-    _, grid, _ = occlusion_map(
-        VoxelSum(torch.ones(64, 64, 64)), torch.ones(1, 1, 64, 64, 64), whole, fill=0, middle_zyx=(32, 32, 32)
-    )
+    """64 voxels: 10 boxes along an axis, from voxel 11 to 52, even around the middle."""
+    x = torch.ones(1, 1, 64, 6, 6)
+    _, grid, _ = occlusion_map(VoxelSum(x[0, 0]), x, whole, fill=0, middle_zyx=(32, 3, 3))
     first, last = grid.start_zyx[0], grid.start_zyx[0] + 9 * STEP_VOX
     assert (first - BOX_VOX / 2 + 0.5, last + BOX_VOX / 2 - 0.5) == (11, 52)
     assert (first + last) / 2 == 31.5
