@@ -171,11 +171,19 @@ class Plane:
         moved_mm = self.viewer.dims.point[self.axis + self._first_axis] - self.slice_mm
         if abs(moved_mm) <= SAME_MM:
             return
+        if self._slider_step(self.slice_mm + moved_mm) == self._slider_step(self.slice_mm):
+            self._go_to_slice(self._index)  # the slider has rounded to its own steps: nobody went anywhere
+            return
         index = self._nearest(self.slice_mm + moved_mm)
         if index == self._index:  # other layers can make the slider's steps finer than the slices
             index = int(np.clip(index + np.sign(moved_mm), 0, self.n_slices - 1))
         self._go_to_slice(index)
         self.sliced.emit(self)
+
+    def _slider_step(self, position_mm: float) -> int:
+        """Give the step of the viewer's slider nearest to a position; its steps are those of the finest layer."""
+        start, _, step = self.viewer.dims.range[self.axis + self._first_axis]
+        return round((position_mm - start) / (step or 1.0))
 
     def _on_order(self) -> None:
         """Another plane is shown in this viewer."""
