@@ -173,6 +173,25 @@ def test_windows_and_slab_by_key(desk: Desk) -> None:
     assert desk.view.slab_mm == 0
 
 
+def test_threshold_decisions_and_new_marks_leave_window_slab_and_zoom(desk: Desk, volume: Volume) -> None:
+    """Nothing but the reader changes how the scan is seen: not the slider, a decision, an undo, or a new detection."""
+    desk.run("bone_window", "slab_15_mm")
+    desk.view.set_field(47.0)
+
+    def seen() -> tuple[object, ...]:
+        limits = [plane.viewer.layers[0].contrast_limits for plane in desk.view.planes]
+        fields = [round(plane.field_mm, 6) for plane in desk.view.planes]
+        return desk.view.window_hu, desk.view.slab_mm, limits, fields, desk.view.layout
+
+    before = seen()
+    for name in ("next_mark", "more_marks", "fewer_marks", "accept", "undo", "redo", "add_mark", "delete_mark"):
+        desk.run(name)
+        assert seen() == before, name
+    desk.session.show_threshold(0.99)
+    desk.take(volume, {1.0: 0.5})
+    assert seen() == before
+
+
 def test_layouts_go_round_and_leave_window_and_slab(desk: Desk) -> None:
     """Three presets, then the first again."""
     desk.run("bone_window", "slab")

@@ -7,15 +7,18 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from napari.components import ViewerModel
 
 from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.findings import Candidate
 from napari_alnct.core.volume import Volume
+from napari_alnct.io.images import ReadOptions, read_volume
 from napari_alnct.plugin._compat import camera_of
 from napari_alnct.plugin._layers import CT, layers_of, lungs_layer, marks_layer, points_xyz_mm
 from napari_alnct.plugin._plane import Plane
@@ -75,6 +78,29 @@ def test_letters_are_right_for_every_direction_matrix(ball: Callable[..., Volume
             found = {plane.letters["bottom" if down > 0 else "top"], plane.letters["right" if right > 0 else "left"]}
             assert found == wanted, (direction, plane.name)
         view.viewer.layers.clear()
+    view.close()
+
+
+@pytest.mark.parametrize("signs", list(itertools.product((1.0, -1.0), repeat=3)), ids=str)
+def test_landmarks_of_a_file_are_at_their_place_in_every_plane(signs: tuple[float, ...], tmp_path: Path) -> None:
+    """ITK places voxels of a file with this direction; opened, each lies there to 1e-3 mm in all three viewers."""
+    array = np.full((12, 14, 16), -900, dtype=np.int16)
+    landmarks = {(1, 2, 3): 901, (10, 3, 12): 902, (4, 11, 9): 903}
+    for index, value in landmarks.items():
+        array[index] = value
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((0.7, 0.9, 2.5))
+    image.SetOrigin((-31.3, 17.9, -205.2))
+    image.SetDirection(np.diag(signs).ravel().tolist())
+    sitk.WriteImage(image, str(tmp_path / "scan.mha"))
+    view = ReadingView(ViewerModel())
+    view.open(read_volume(tmp_path / "scan.mha", ReadOptions(ask=True)))
+    for plane in view.planes:
+        layer = plane.viewer.layers[0]
+        for (k, j, i), value in landmarks.items():
+            world_zyx = layer.data_to_world(np.argwhere(np.asarray(layer.data) == value)[0])
+            truth = image.TransformIndexToPhysicalPoint((i, j, k))
+            assert np.abs(np.subtract(world_zyx[::-1], truth)).max() < 1e-3, plane.name
     view.close()
 
 
