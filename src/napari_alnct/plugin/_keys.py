@@ -87,7 +87,7 @@ KEY_TABLE = (
     KeyAction("fewer_marks", "Alt+PgUp", "Fewer marks (higher threshold)", "Marks", repeats=True),
     KeyAction("explain", "Alt+X", "Explain this mark", "Evidence"),
     KeyAction("hold_heat_map", "H", "Hold: show the heat map", "Evidence"),
-    KeyAction("heat_map", "Alt+C", "Heat map on or off", "Evidence"),
+    KeyAction("heat_map", "Alt+B", "Heat map on or off", "Evidence"),
     KeyAction("end_read", "Alt+E", "End the first read, or declare the lungs searched", "Reading"),
     KeyAction("next_case", "Alt+J", "Next case of the folder", "Reading"),
     KeyAction("card", "Alt+K", "This card", "Reading"),
