@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from qtpy.QtCore import QEvent
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QApplication, QLabel
 
+from napari_alnct.core.errors import JobCancelled, ModelError
 from napari_alnct.core.findings import Candidate, CaseResult
 from napari_alnct.core.notice import NOTICE
 from napari_alnct.core.review_actions import NoteExport
@@ -33,6 +35,7 @@ pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore::pydantic.Pyda
 PLUGIN, NAME = "napari-alnct", "Nodule review"
 WAIT_MS = 60_000
 POINTS = {0.5: 0.8, 1.0: 0.4, 4.0: 0.1}
+LUNGS = range(10, 80)
 SHARES = {0.5: 0.7, 1.0: 0.8, 4.0: 0.9}
 SCORES = (0.95, 0.7, 0.5, 0.3, 0.2, 0.15, 0.12, 0.11)
 
@@ -113,6 +116,7 @@ def detected(monkeypatch: pytest.MonkeyPatch, phantom: PhantomScan) -> CaseResul
 
     def find(job: Any, volume: Volume, model: str, settings: Any) -> _jobs.Detection:
         job.progress("Searching", 0.5)
+        job.partial(_jobs.FoundLungs(LUNGS))
         job.partial(_jobs.FirstMarks(result.candidates[:1], 0.5))
         return _jobs.Detection(result, 0.5, POINTS, SHARES)
 
@@ -123,6 +127,14 @@ def detected(monkeypatch: pytest.MonkeyPatch, phantom: PhantomScan) -> CaseResul
 def detect(widget: Any, qtbot: Any) -> None:
     widget.detect_tab.run_button.click()
     qtbot.waitUntil(lambda: widget.detect_tab.job is None, timeout=WAIT_MS)
+
+
+def open_searched(viewer: Any, qtbot: Any, volume: Volume) -> Any:
+    """Open the dock and a scan, and search it."""
+    widget = open_dock(viewer)
+    open_scan(viewer, volume)
+    detect(widget, qtbot)
+    return widget
 
 
 def marks_of(viewer: Any) -> Any:
@@ -192,9 +204,7 @@ def test_what_is_typed_and_shown_is_saved_within_a_second(
     viewer: Any, qtbot: Any, phantom: PhantomScan, detected: CaseResult
 ) -> None:
     """A jump starts the timer, further ones do not put it off."""
-    widget = open_dock(viewer)
-    open_scan(viewer, phantom.volume)
-    detect(widget, qtbot)
+    widget = open_searched(viewer, qtbot, phantom.volume)
     settle(qtbot, widget)
     saved = []
     widget.reading.session.saved.connect(lambda: saved.append(1))
@@ -238,9 +248,7 @@ def test_each_key_fires_with_each_kind_of_layer_active(viewer: Any, qtbot: Any, 
 
 def test_keys_fire_wherever_the_focus_is(viewer: Any, qtbot: Any, phantom: PhantomScan, detected: CaseResult) -> None:
     """In the list, on a button, in a side plane; in a text field letters are typed, and only Alt keys fire."""
-    widget = open_dock(viewer)
-    open_scan(viewer, phantom.volume)
-    detect(widget, qtbot)
+    widget = open_searched(viewer, qtbot, phantom.volume)
     settle(qtbot, widget)
     activate(viewer, qtbot)
     fired = recorded(widget)
@@ -357,9 +365,7 @@ def test_the_slider_speaks_of_false_marks_and_brings_all_back(
     viewer: Any, qtbot: Any, phantom: PhantomScan, detected: CaseResult
 ) -> None:
     """At a row of the operating points its own number; all to the right every mark; one entry in the log."""
-    widget = open_dock(viewer)
-    open_scan(viewer, phantom.volume)
-    detect(widget, qtbot)
+    widget = open_searched(viewer, qtbot, phantom.volume)
     session, box = widget.reading.session, widget.review_tab.threshold
     n_before, n = len(session.entries), len(detected.candidates)
     box.slider.setValue(0)
@@ -374,11 +380,61 @@ def test_the_slider_speaks_of_false_marks_and_brings_all_back(
     assert len(session.entries) == n_before + 1
 
 
-def test_reason_note_and_diameter_are_kept(viewer: Any, qtbot: Any, phantom: PhantomScan, detected: CaseResult) -> None:
-    """Each is an action; a note is kept when its mark is left."""
+def test_coverage_counts_the_slices_with_lung_as_soon_as_the_search_knows_them(
+    viewer: Any, qtbot: Any, phantom: PhantomScan, detected: CaseResult
+) -> None:
+    """The label says which slices count; the record too; it stays so when the dock is opened again."""
     widget = open_dock(viewer)
     open_scan(viewer, phantom.volume)
+    label = widget.review_tab.mode_box.seen
+    assert label.text().endswith("of all slices seen")
     detect(widget, qtbot)
+    assert label.text().endswith("of lung slices seen")
+    widget.commands.run("end_read")
+    review = widget.reading.session.review
+    assert (review.searched_of_lungs, review.searched_share) == (True, widget.view.seen_share(LUNGS))
+    close_dock(viewer, widget)
+    again = open_dock(viewer)
+    assert again.view.lung_slices == LUNGS
+    assert "of lung slices seen" in again.review_tab.mode_box.seen.text()
+
+
+def test_a_cancelled_or_failed_search_leaves_the_reading_as_it_was(
+    viewer: Any, qtbot: Any, phantom: PhantomScan, detected: CaseResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marks, decisions and log of the search before stay; what went wrong is told."""
+    widget = open_searched(viewer, qtbot, phantom.volume)
+    widget.commands.run("accept")
+    session, has_begun = widget.reading.session, threading.Event()
+    before = (session.review, len(session.entries))
+
+    def wait(job: Any, volume: Volume, model: str, settings: Any) -> _jobs.Detection:
+        job.partial(_jobs.FirstMarks(detected.candidates[:1], 0.9))
+        has_begun.set()
+        while not job.is_cancelled():
+            time.sleep(0.01)
+        raise JobCancelled("stopped")
+
+    monkeypatch.setattr(_jobs, "detect_nodules", wait)
+    widget.detect_tab.run_button.click()
+    qtbot.waitUntil(has_begun.is_set, timeout=WAIT_MS)
+    widget.detect_tab.cancel_button.click()
+    qtbot.waitUntil(lambda: widget.detect_tab.job is None, timeout=WAIT_MS)
+    assert (session.review, len(session.entries)) == before
+
+    def fail(job: Any, volume: Volume, model: str, settings: Any) -> _jobs.Detection:
+        raise ModelError("m: the model is damaged; download it again")
+
+    monkeypatch.setattr(_jobs, "detect_nodules", fail)
+    detect(widget, qtbot)
+    assert (session.review, len(session.entries)) == before
+    assert "the model is damaged" in widget.detect_tab.message.text()
+    assert marks_of(viewer).features["status"].tolist()[0] == "accepted"
+
+
+def test_reason_note_and_diameter_are_kept(viewer: Any, qtbot: Any, phantom: PhantomScan, detected: CaseResult) -> None:
+    """Each is an action; a note is kept when its mark is left."""
+    widget = open_searched(viewer, qtbot, phantom.volume)
     session, box = widget.reading.session, widget.review_tab.mark_box
     session.settings = type(session.settings)(auto_advance=False)
     widget.commands.run("reject")
@@ -396,9 +452,7 @@ def test_the_list_can_be_filtered_and_jumps(
     viewer: Any, qtbot: Any, phantom: PhantomScan, detected: CaseResult
 ) -> None:
     """Rows by falling score; what is decided leaves the list of what is to decide."""
-    widget = open_dock(viewer)
-    open_scan(viewer, phantom.volume)
-    detect(widget, qtbot)
+    widget = open_searched(viewer, qtbot, phantom.volume)
     table, session = widget.review_tab.table, widget.reading.session
     scores = [mark.score for mark in table.model.marks]
     assert scores == sorted(scores, reverse=True)
@@ -464,9 +518,7 @@ def test_an_export_is_in_the_log(
     viewer: Any, qtbot: Any, phantom: PhantomScan, detected: CaseResult, tmp_path: Path
 ) -> None:
     """And the report shows the reading as it is on disk."""
-    widget = open_dock(viewer)
-    open_scan(viewer, phantom.volume)
-    detect(widget, qtbot)
+    widget = open_searched(viewer, qtbot, phantom.volume)
     widget.commands.run("accept")
     widget.tabs.setCurrentWidget(widget.report_tab)
     assert "1 accepted" in widget.report_tab.preview.toPlainText()
@@ -587,9 +639,7 @@ def test_closing_the_window_keeps_the_place(
     viewer: Any, qtbot: Any, phantom: PhantomScan, detected: CaseResult, readings: Path
 ) -> None:
     """Without waiting for the timer."""
-    widget = open_dock(viewer)
-    open_scan(viewer, phantom.volume)
-    detect(widget, qtbot)
+    widget = open_searched(viewer, qtbot, phantom.volume)
     widget.commands.run("next_mark")
     viewer.close()
     (state,) = readings.rglob("review.json")
