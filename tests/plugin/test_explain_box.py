@@ -25,7 +25,7 @@ from napari_alnct.plugin._explain_legend import OWN_SCALE, SHARED_SCALE
 from napari_alnct.plugin._explain_subject import FROM_TABLE, LOCKED
 from napari_alnct.plugin._layers import ct_layer, is_kind, marks_layer
 from napari_alnct.plugin._viewport import add_quietly
-from tests.plugin.evidence_maps import made_up_map, made_up_scores, without_support
+from tests.plugin.evidence_maps import CELL_MM, made_up_map, made_up_scores, without_support
 from tests.plugin.test_lazy_torch import run
 
 pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")]
@@ -182,8 +182,11 @@ def repeated_release() -> QKeyEvent:
 def test_the_keys_explain_hold_and_switch_whatever_layer_is_active(
     viewer: Any, qtbot: Any, ball: Callable[..., Volume], fake: FakeJobs
 ) -> None:
-    """Alt+X explains, H shows while it is down, Alt+C leaves it on; no layer before; window, slab and zoom stay."""
-    dock = open_reading(viewer, qtbot, ball())
+    """Alt+X explains, H shows while it is down, Alt+O leaves it on; no layer before; slice, window and zoom stay.
+
+    The slices are thicker than the map's cells, so that the slider of the window gets finer steps.
+    """
+    dock = open_reading(viewer, qtbot, ball(spacing_zyx_mm=(5.0, 0.7, 0.9)))
     box, view = dock.review_tab.explain_box, dock.view
     canvas = give_keyboard(viewer, qtbot)
     before = view.state()
@@ -194,6 +197,7 @@ def test_the_keys_explain_hold_and_switch_whatever_layer_is_active(
     wait(qtbot, box)
     assert len(evidence_of(viewer)) == 2
     assert seen(viewer) == set()
+    assert viewer.dims.range[0].step == CELL_MM
     others = {
         "image": viewer.add_image(np.zeros((4, 4, 4))),
         "labels": viewer.add_labels(np.zeros((4, 4, 4), np.uint8)),
@@ -210,7 +214,7 @@ def test_the_keys_explain_hold_and_switch_whatever_layer_is_active(
         qtbot.keyRelease(canvas, Qt.Key.Key_H)
         assert seen(viewer) == set()
         for wanted in ({"mark 1"}, set()):
-            qtbot.keyClick(canvas, Qt.Key.Key_C, Qt.KeyboardModifier.AltModifier)
+            qtbot.keyClick(canvas, Qt.Key.Key_O, Qt.KeyboardModifier.AltModifier)
             assert seen(viewer) == wanted
     for layer in others.values():
         viewer.layers.remove(layer)
@@ -437,7 +441,7 @@ def test_the_widget_explains_the_marks_of_any_layer(
     marks.data = marks.data[:1]
     assert evidence_of(viewer) == []
     viewer.window.remove_dock_widget(dock_widget)
-    assert not any(str(key) in ("H", "Alt+X", "Alt+C") for key in viewer.keymap)
+    assert not any(str(key) in ("H", "Alt+X", "Alt+O") for key in viewer.keymap)
 
 
 def test_opening_the_widget_loads_no_torch() -> None:
