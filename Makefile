@@ -6,7 +6,7 @@ PY := .venv/bin/python
 BIN := .venv/bin
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench model model-folds model-ablation screenshots wheel-check pins clean
+.PHONY: help setup demo test check format bench model model-folds model-ablation model-explain screenshots wheel-check pins clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -60,6 +60,9 @@ model-folds: .venv/.stamp-dev ## Train and judge the leave-scans-out folds of th
 model-ablation: .venv/.stamp-dev ## What each ingredient buys, one fold, small budget: make model-ablation DATA=folder
 	@test -n "$(DATA)" || { echo "make model-ablation needs the data pack: make model-ablation DATA=folder"; exit 2; }
 	$(PY) benchmarks/model_ablation.py --data "$(DATA)"
+
+model-explain: .venv/.stamp-dev ## Judge the bundled model's explanations, write EXPLAINABILITY.md: make model-explain [DATA=folder FOLDS=runs/folds]
+	$(PY) benchmarks/explainability.py $(if $(DATA),--data "$(DATA)" --folds "$(or $(FOLDS),runs/folds)")
 
 screenshots: .venv/.stamp-dev ## Take the pictures of docs/images again
 	$(PY) scripts/with_display.py $(PY) docs/make_screenshots.py

@@ -72,7 +72,7 @@ def execute(
     model
         Name of a bundled model, or the path of a .safetensors file.
     score
-        Whose logit is explained: "second look" or "first stage"; by default the model's second look.
+        Whose logit is explained: second-look or first-stage; by default the model's second look.
     methods
         Of gradcam, gradcam++, hirescam, layercam, "integrated gradients", occlusion; by default all.
     layers
@@ -134,7 +134,7 @@ def execute(
             seeds=tuple(_read(one) for one in seed_models),
         )
         wish = ExplainEvalWish(
-            score_name=score,
+            score_name=score.replace("-", " "),
             methods=methods,
             layers=layers,
             measures=measures or MEASURES,
