@@ -12,7 +12,7 @@ from napari_alnct.cli.app import dispatch
 from tests.test_documents import ROOT, command_lines
 
 MARK = "<!-- sequence: tests/test_sequence.py runs these lines -->"
-STEPS = ["phantom", "preprocess", "sample", "sample", "train", "eval"]
+STEPS = ["phantom", "preprocess", "sample", "sample", "train", "eval", "gradcam"]
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
 
@@ -57,6 +57,8 @@ def test_every_step_leaves_what_it_promises(run: Path) -> None:
     wanted = [
         *("data_preproc/labels_vox.csv", "patches/train/patch_map.csv", "patches/val/example_pos.npy"),
         *("models/best.safetensors", "models/log.csv", "plots/val/roc.png", "results/val_candidates.csv"),
+        *(f"explanations/example_pos{suffix}" for suffix in (".mha", ".png", ".json")),
+        "explanations/summary.json",
     ]
     assert [name for name in wanted if not (run / name).is_file()] == []
 

@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def scan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a small chest with a ball, tables of candidates here, far away and of another scan, and a two-stage model."""
+    """Give a small chest with a ball, candidates here, far away and of another scan, and a two-stage model."""
     folder = tmp_path_factory.mktemp("scan")
     grid = chest_geometry((4.0, 3.0, 3.0))
     write_metaimage(folder / "scan.mhd", chest_hu(grid, [BALL]), grid)
