@@ -4,10 +4,10 @@
     PYTHONPATH=FOLDER python benchmarks/explain_speed.py            # with MONAI to compare, after
     python -m pip install --no-deps --target FOLDER monai==1.6.1    # which is no dependency of this project
 
-The bundled model's classifier at its default layer, on 64-voxel patches of a phantom. *One patch*: from the prepared scan
-to an evidence map; the bars are 0.3 s for a class-activation map and 20 s for occlusion of the central 40 mm on 2 cores.
-*100 candidates*: in batches of 8, from HU cubes to maps; MONAI and Captum get the network as it is loaded, and once more
-the folded copy in channels-last order that we run ourselves, so that the map code alone is compared. Of MONAI
+The bundled model's classifier at its default layer, on 64-voxel patches of a phantom. *One patch*: from the prepared
+scan to an evidence map; the bars are 0.3 s for a class-activation map and 20 s for occlusion of the central 40 mm on
+2 cores. *100 candidates*: in batches of 8, from HU cubes to maps; MONAI and Captum get the network as it is loaded, and
+once more the folded copy in channels-last order that we run ourselves, so that the map code alone is compared. Of MONAI
 `compute_map` runs: without the enlargement and the stretch to each map's own range that its call adds.
 
 Every row runs in a process of its own: peak memory is what it adds to that process after set-up. Wall times say little
