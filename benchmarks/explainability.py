@@ -42,6 +42,7 @@ RESULTS, IMAGES, DOCUMENT = ROOT / "benchmarks" / "results", ROOT / "docs" / "im
 PHANTOMS, NODULES = RESULTS / "explainability.json", RESULTS / "explainability_nodules.json"
 WORK = ROOT / "runs" / "explainability"
 COMMAND = "make model-explain"
+FEW = 20
 
 
 def measure(models: Models, source: ScanSource, wish: ExplainEvalWish, folder: Path) -> tuple[dict[str, Any], Bench]:
@@ -63,7 +64,10 @@ def measure_phantoms(options: argparse.Namespace) -> None:
     checkpoint = read_checkpoint(entry.path, sha256=entry.sha256)
     source = PhantomSource(n_scans=options.cases, prepare=checkpoint.recipe.prepare)
     wish = ExplainEvalWish(
-        nodules_per_scan=options.nodules, occlusion_per_scan=options.occlusion, device=options.device
+        methods=tuple(options.methods),
+        nodules_per_scan=options.nodules,
+        occlusion_per_scan=options.occlusion,
+        device=options.device,
     )
     document, bench = measure(Models(checkpoint=checkpoint, name=entry.name), source, wish, WORK / "phantoms")
     others = [row.name for row in bench.activation_rows]
@@ -87,7 +91,12 @@ def measure_nodules(options: argparse.Namespace) -> None:
     for path in sorted(options.folds.glob("fold_*/*.safetensors")):
         checkpoint = read_checkpoint(path)
         source = PackSource.of(options.data, checkpoint.recipe, n_turns=options.turns)
-        wish = ExplainEvalWish(nodules_per_scan=options.nodules, occlusion_per_scan=0, device=options.device)
+        wish = ExplainEvalWish(
+            methods=tuple(options.methods),
+            nodules_per_scan=options.nodules,
+            occlusion_per_scan=0,
+            device=options.device,
+        )
         made, _ = measure(Models(checkpoint=checkpoint, name=path.stem), source, wish, WORK / path.parent.name)
         documents.append(made)
     if not documents:
@@ -117,6 +126,7 @@ def section(title: str, document: dict[str, Any]) -> list[str]:
     figures, shown = document["table"], shown_row(document)
     views = check_views(shown)
     headings, lines = overview(figures)
+    small = f" **A small run: {figures['n_nodules']} nodules say little.**" if figures["n_nodules"] < FEW else ""
     few = f" {figures['n_scans']} scans are few: intervals are too narrow." if figures["n_scans"] < 20 else ""
     return [
         f"## {title}", "",
@@ -124,7 +134,7 @@ def section(title: str, document: dict[str, Any]) -> list[str]:
         f"scans; {figures['n_false_positives']} false positives. Patches lie off the nodule's centre by up to "
         f"{document['settings']['jitter_mm']:g} mm along each axis, as far as the network still says nodule (median "
         f"{number(document['off centre, median (mm)'], 1)} mm). 95 % intervals: {document['settings']['n_samples']} "
-        f"bootstraps over scans.{few} {document['CPU seconds']} CPU seconds.", "",
+        f"bootstraps over scans.{few}{small} {document['CPU seconds']} CPU seconds.", "",
         f"### The map offered first: {shown['name']}", "",
         f"{shown['n_met']} of {shown['n_with_target']} targets met. {preferred_text(document)}", "",
         *table(
@@ -169,12 +179,13 @@ def write_document() -> None:
     document = json.loads(PHANTOMS.read_text(encoding="utf-8"))
     nodules = json.loads(NODULES.read_text(encoding="utf-8")) if NODULES.is_file() else None
     model, versions = document["model"], document["versions"]
+    methods = ", ".join(document["settings"]["methods"]) or "all"
     lines = [
         "# How far the explanations can be trusted", "",
         f"> {document['statement']}", "",
         f"Model: **{model['name']}** (SHA-256 `{model['sha256'][:12]}`), score explained: {document['score']}. Written "
         f"on {datetime.now(UTC):%Y-%m-%d} by `{COMMAND}` with napari-alnct {versions['napari-alnct']}, torch "
-        f"{versions['torch']}; do not edit by hand. Any other model: `napari-alnct-train explain-eval --out-dir FOLDER "
+        f"{versions['torch']}, methods: {methods}; do not edit by hand. Any other model: `napari-alnct-train explain-eval --out-dir FOLDER "
         "--model MODEL`.", "",
         "Targets were fixed before measuring and are shown also where they are missed. L rows say whether a map is "
         "plausible to a reader, F rows whether it is true to the network; they are never merged. No reader study has "
@@ -208,6 +219,7 @@ def run() -> None:
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--nodules", type=int, default=3, help="most true positives per scan")
     parser.add_argument("--occlusion", type=int, default=1, help="of these with occlusion")
+    parser.add_argument("--methods", nargs="*", default=[], help="default: all")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data", type=Path, help="data pack: also held-out nodules, with --folds")
     parser.add_argument("--folds", type=Path, default=Path("runs/folds"))

@@ -18,7 +18,7 @@ from napari_alnct.core.config import ClassifierNetSettings, PrepareSettings
 from napari_alnct.core.network import ClassifierNetwork, scale_hu
 
 EDGE = 32
-LUNG_HU, NOISE_HU, NODULE_HU, VESSEL_HU = -850.0, 80.0, -350.0, 0.0
+LUNG_HU, NOISE_HU, NODULE_HU, VESSEL_HU = -850.0, 110.0, -350.0, 0.0
 RADII_VOX = (3.0, 5.0)
 OFF_CENTRE_VOX = 7.0
 PREPARE = PrepareSettings(low_hu=-1000.0, high_hu=400.0)

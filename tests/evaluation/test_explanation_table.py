@@ -152,6 +152,7 @@ def test_few_nodules_cannot_pass_the_paired_test() -> None:
     best = found(checks_of(ScanSample.draw(RECORDS[:6], 0), GOOD), "largest p against the baselines")
     assert best.value == pytest.approx(1 / 64)
     assert best.is_met is False
+    assert best.note == "0 of 12 tests passed; 6 pairs cannot reach it: the smallest possible p is 0.016"
 
 
 def test_randomisation_must_bring_likeness_down_step_by_step() -> None:

@@ -18,6 +18,7 @@ from napari_alnct.evaluation.explanation_figures import Figure, Record, ScanSamp
 
 SMALL_MM = 6.0
 MOST_P = 0.01
+MOST_NAMED = 4  # missed tests that a note lists
 MONOTONE_SLACK = 0.05
 AREAS = tuple(f"{kind} {fill}" for fill in FILLS for kind in ("deletion", "insertion"))
 
@@ -195,18 +196,27 @@ def _paired(sample: ScanSample, row: str) -> Check:
     if not measured:
         return Check(id="F1", label=label, value=None, ci95=None, n=0, target=target)
     missed = [f"{area} against {base}" for (area, base), (p, _) in measured.items() if p >= MOST_P]
-    note = f"{len(measured) - len(missed)} of {len(measured)} tests passed"
-    worst = max(p for p, _ in measured.values())
+    worst, n_pairs = max(p for p, _ in measured.values()), min(n for _, n in measured.values())
+    note = _paired_note(missed, len(measured), n_pairs)
     return Check(
         id="F1",
         label=label,
         value=worst,
         ci95=None,
-        n=min(n for _, n in measured.values()),
+        n=n_pairs,
         target=target,
         is_met=worst < MOST_P,
-        note=f"{note}; missed: {', '.join(missed)}" if missed else note,
+        note=note,
     )
+
+
+def _paired_note(missed: Sequence[str], n_tests: int, n_pairs: int) -> str:
+    """Tell how many tests passed, which did not, and whether so few pairs could pass at all."""
+    note = f"{n_tests - len(missed)} of {n_tests} tests passed"
+    if 2.0**-n_pairs >= MOST_P:
+        return f"{note}; {n_pairs} pairs cannot reach it: the smallest possible p is {2.0**-n_pairs:.2g}"
+    more = f" and {len(missed) - MOST_NAMED} more" if len(missed) > MOST_NAMED else ""
+    return f"{note}; missed: {', '.join(missed[:MOST_NAMED])}{more}" if missed else note
 
 
 def _p_better(own: Sequence[Any], base: Sequence[Any], area: str) -> tuple[float, int] | None:
