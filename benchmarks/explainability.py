@@ -185,7 +185,8 @@ def write_document() -> None:
         f"> {document['statement']}", "",
         f"Model: **{model['name']}** (SHA-256 `{model['sha256'][:12]}`), score explained: {document['score']}. Written "
         f"on {datetime.now(UTC):%Y-%m-%d} by `{COMMAND}` with napari-alnct {versions['napari-alnct']}, torch "
-        f"{versions['torch']}, methods: {methods}; do not edit by hand. Any other model: `napari-alnct-train explain-eval --out-dir FOLDER "
+        f"{versions['torch']}, methods: {methods}; do not edit by hand. Any other "
+        "model: `napari-alnct-train explain-eval --out-dir FOLDER "
         "--model MODEL`.", "",
         "Targets were fixed before measuring and are shown also where they are missed. L rows say whether a map is "
         "plausible to a reader, F rows whether it is true to the network; they are never merged. No reader study has "
