@@ -182,7 +182,7 @@ def repeated_release() -> QKeyEvent:
 def test_the_keys_explain_hold_and_switch_whatever_layer_is_active(
     viewer: Any, qtbot: Any, ball: Callable[..., Volume], fake: FakeJobs
 ) -> None:
-    """Alt+X explains, H shows while it is down, Alt+O leaves it on; no layer before; slice, window and zoom stay.
+    """Alt+X explains, H shows while it is down, Alt+B leaves it on; no layer before; slice, window and zoom stay.
 
     The slices are thicker than the map's cells, so that the slider of the window gets finer steps.
     """
@@ -214,7 +214,7 @@ def test_the_keys_explain_hold_and_switch_whatever_layer_is_active(
         qtbot.keyRelease(canvas, Qt.Key.Key_H)
         assert seen(viewer) == set()
         for wanted in ({"mark 1"}, set()):
-            qtbot.keyClick(canvas, Qt.Key.Key_O, Qt.KeyboardModifier.AltModifier)
+            qtbot.keyClick(canvas, Qt.Key.Key_B, Qt.KeyboardModifier.AltModifier)
             assert seen(viewer) == wanted
     for layer in others.values():
         viewer.layers.remove(layer)
@@ -441,7 +441,7 @@ def test_the_widget_explains_the_marks_of_any_layer(
     marks.data = marks.data[:1]
     assert evidence_of(viewer) == []
     viewer.window.remove_dock_widget(dock_widget)
-    assert not any(str(key) in ("H", "Alt+X", "Alt+O") for key in viewer.keymap)
+    assert not any(str(key) in ("H", "Alt+X", "Alt+B") for key in viewer.keymap)
 
 
 def test_opening_the_widget_loads_no_torch() -> None:

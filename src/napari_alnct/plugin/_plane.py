@@ -54,6 +54,7 @@ class Plane:
         self._field_mm = 0.0
         self._slab_mm = 0.0
         self._is_driven = False  # while the owner moves it, nothing is told back
+        self._slider: tuple[float, ...] = ()  # the slider's range when it was last followed
         self._has_crosshair = True
         self._overlays = PlaneOverlays(viewer)
         self._connections = self._connect()
@@ -155,7 +156,7 @@ class Plane:
             self.sliced.emit(self)
 
     def _go_to_slice(self, index: int) -> None:
-        self._index = index
+        self._index, self._slider = index, self._slider_range
         axis, position = self.axis + self._first_axis, self._slice_position(index)
         if abs(self.viewer.dims.point[axis] - position) > SAME_MM:
             self._is_driven = True
@@ -171,8 +172,8 @@ class Plane:
         moved_mm = self.viewer.dims.point[self.axis + self._first_axis] - self.slice_mm
         if abs(moved_mm) <= SAME_MM:
             return
-        if self._slider_step(self.slice_mm + moved_mm) == self._slider_step(self.slice_mm):
-            self._go_to_slice(self._index)  # the slider has rounded to its own steps: nobody went anywhere
+        if self._slider != self._slider_range or self._is_same_step(self.slice_mm + moved_mm):
+            self._go_to_slice(self._index)  # the slider rounds to its steps, or was cut short: nobody went anywhere
             return
         index = self._nearest(self.slice_mm + moved_mm)
         if index == self._index:  # other layers can make the slider's steps finer than the slices
@@ -180,10 +181,20 @@ class Plane:
         self._go_to_slice(index)
         self.sliced.emit(self)
 
-    def _slider_step(self, position_mm: float) -> int:
-        """Give the step of the viewer's slider nearest to a position; its steps are those of the finest layer."""
-        start, _, step = self.viewer.dims.range[self.axis + self._first_axis]
-        return round((position_mm - start) / (step or 1.0))
+    @property
+    def _slider_range(self) -> tuple[float, ...]:
+        """Give start, stop and step of the viewer's slider: all layers together, the finest one's steps."""
+        return tuple(self.viewer.dims.range[self.axis + self._first_axis])
+
+    def _is_same_step(self, position_mm: float) -> bool:
+        """Tell whether a position and the slice in view are one step of the slider."""
+        start, _, step = self._slider_range
+        return round((position_mm - start) / (step or 1.0)) == round((self.slice_mm - start) / (step or 1.0))
+
+    def _on_range(self) -> None:
+        """Follow layers that come and go; where that cut the slider short, `_on_point` comes next and goes back."""
+        if self.is_flat and self._is_same_step(self.viewer.dims.point[self.axis + self._first_axis]):
+            self._slider = self._slider_range
 
     def _on_order(self) -> None:
         """Another plane is shown in this viewer."""
@@ -279,7 +290,8 @@ class Plane:
         ]
         for emitter, callback in connections:
             emitter.connect(callback)
-        return connections
+        dims.range.connect(self._on_range, position="last")  # behind the slider's own
+        return [*connections, (dims.range, self._on_range)]
 
     def close(self) -> None:
         """Leave the viewer as if it had not been here."""
