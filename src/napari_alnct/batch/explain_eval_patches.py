@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from napari_alnct.batch.explain_eval_cases import EvalNodule, EvalScan
 from napari_alnct.core.detector import cut_cube
 from napari_alnct.core.explain.explainer import Explainer
-from napari_alnct.core.explain.grids import CellGrid
-from napari_alnct.core.explain.inputs import NetworkInput
+from napari_alnct.core.explain.inputs import NetworkInput, edge_vox
 from napari_alnct.core.geometry import Geometry, Triple
 
 JITTER_MM = 12.0
@@ -124,11 +123,14 @@ def centred_patch(
     Patch
     """
     one = explainer.input_of(scan.hu, scan.geometry, position_xyz_mm, score_name, middle)
-    start, edge = np.array(one.start_zyx), one.hu.shape[0]
-    geometry = one.cells_in_world(CellGrid(), (edge, edge, edge), scan.geometry)
-    logit = float(explainer.scorer(one, score_name)(one.hu[None])[0])
+    start, edge = np.array(one.start_zyx), edge_vox(explainer.network(score_name).settings)
+    z, y, x = one.start_zyx
+    geometry = scan.geometry.crop((z, y, x), (z + edge, y + edge, x + edge))
+    cube = cut_cube(scan.hu, start + edge // 2, edge, explainer.prepare.low_hu)
+    seen = explainer.input_of(cube, geometry, position_xyz_mm, score_name, middle_of(geometry))
+    logit = float(explainer.scorer(seen, score_name)(seen.hu[None])[0])
     return Patch(
-        cube=one.hu,
+        cube=cube,
         geometry=geometry,
         start_zyx=start,
         position_xyz_mm=position_xyz_mm,

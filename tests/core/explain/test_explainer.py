@@ -75,22 +75,20 @@ def test_maps_of_the_classifier_lie_on_the_blob(method: str) -> None:
         assert max(errors) <= 0.5, choice
 
 
-def test_maps_of_the_detector_lie_on_the_blob() -> None:
+@pytest.mark.parametrize("layer", [*(f"encoder.stages.{k}" for k in range(4)), "merges.0", "merges.1"])
+def test_maps_of_the_detector_lie_on_the_blob(layer: str) -> None:
     """X1: 27 positions, three axis lengths, every layer offered on the way down and up, within 0.5 voxel."""
-    network, shape = linear.linear_detector(), (64, 80, 96)
-    layers = [choice.name for choice in Explainer(linear.checkpoint_of(None, network)).layers("first stage")]
-    assert sorted(layers) == [*(f"encoder.stages.{k}" for k in range(4)), "merges.0", "merges.1"]
+    network, shape = linear.linear_detector().requires_grad_(False), (64, 80, 96)
     scan = dataclasses.replace(ODD_GRID, shape_zyx=(90, 110, 130))
-    grids = layer_grids(network, torch.zeros(1, 1, *shape), network.features)
+    grid = layer_grids(network, torch.zeros(1, 1, *shape), network.features)[layer]
     for place in (np.array(shape) - 1) / 2 + linear.off_centre_steps(5.3):
         x = torch.from_numpy(linear.blob(shape, place)).float()[None, None]
+        maps, _ = activation_maps(network, x, layer, lambda output: output[:, 0, 8, 10, 12], ("gradcam",))
         cube = NetworkInput(np.zeros(shape, np.int16), (5, -7, 9), place, (0.0, 0.0, 0.0))
-        for layer in layers:
-            maps, _ = activation_maps(network, x, layer, lambda output: output[:, 0, 8, 10, 12], ("gradcam",))
-            values = maps["gradcam"][0].numpy()
-            one = placed(values, cube.cells_in_world(grids[layer], values.shape, scan), layer)
-            there = map_centroid_vox(one, scan) - np.array(cube.start_zyx)
-            assert np.abs(there - place).max() <= 0.5, (layer, place)
+        values = maps["gradcam"][0].numpy()
+        one = placed(values, cube.cells_in_world(grid, values.shape, scan), layer)
+        there = map_centroid_vox(one, scan) - np.array(cube.start_zyx)
+        assert np.abs(there - place).max() <= 0.5, place
 
 
 def test_the_detectors_own_cubes_are_placed() -> None:
@@ -149,16 +147,17 @@ def test_the_second_look_is_detections_own(explainer: Explainer, hu: np.ndarray)
 
 
 def test_the_first_stage_is_near_the_candidates_own(explainer: Explainer, hu: np.ndarray) -> None:
-    """A peak of the whole scan's score map: its own cell is found again, its logit within 0.05 of the scan's."""
+    """Peaks of the whole scan's score map, near its edges too: their cells are found again, the logits within 1e-3."""
     runner = Runner(detector(), torch.device("cpu"), torch.float32)
     peaks = find_peaks(score_map(runner, hu, linear.PREPARE, most_voxels=10**9), ISOTROPIC)
     index = ISOTROPIC.world_to_index(peaks.positions_xyz_mm)
-    inner = np.all((index > 20) & (index < np.array(hu.shape) - 21), axis=1).nonzero()[0][:3]
-    assert len(inner) == 3
+    is_inner = np.all((index > 20) & (index < np.array(hu.shape) - 21), axis=1)
+    chosen = [*is_inner.nonzero()[0][:3], *(~is_inner).nonzero()[0][:2]]
+    assert len(chosen) == 5
     maps = explainer.explain(
-        hu, ISOTROPIC, triples(peaks.positions_xyz_mm[inner]), method="hirescam", score_name="first stage"
+        hu, ISOTROPIC, triples(peaks.positions_xyz_mm[chosen]), method="hirescam", score_name="first stage"
     )
-    assert [one.logit for one in maps] == pytest.approx(peaks.logits[inner].tolist(), abs=0.05)
+    assert [one.logit for one in maps] == pytest.approx(peaks.logits[chosen].tolist(), abs=1e-3)
     assert {one.geometry.spacing_zyx_mm for one in maps} == {(4.0, 4.0, 4.0)}
 
 
@@ -196,6 +195,8 @@ def test_the_checkpoint_and_the_networks_stay(hu: np.ndarray) -> None:
 
 def test_layers_and_defaults(explainer: Explainer) -> None:
     """Whole stages, finest first; the default is the last one of 4 voxels; the second look comes first."""
+    offered = {choice.name for choice in explainer.layers("first stage")}
+    assert offered == {*(f"encoder.stages.{k}" for k in range(4)), "merges.0", "merges.1"}
     assert explainer.score_names == ("second look", "first stage")
     assert [(c.name, c.stride) for c in explainer.layers("second look")] == [
         (f"encoder.stages.{k}", 2 ** (k + 1)) for k in range(4)

@@ -220,7 +220,7 @@ class Explainer:
         Returns
         -------
         callable
-            Takes HU of shape (B, edge, edge, edge), gives logits of shape (B,).
+            Takes HU of shape (B, *one.hu.shape), gives logits of shape (B,).
         """
         network, score = self.network(score_name), self._score(score_name, one)
 

@@ -16,6 +16,7 @@ from napari_alnct.core.errors import GeometryError
 from napari_alnct.core.explain.grids import CellGrid
 from napari_alnct.core.geometry import Geometry, Shape, Triple
 from napari_alnct.core.network import OUTPUT_STRIDE, cell_centre
+from napari_alnct.core.patches import padded_shape
 
 DETECTOR_EDGE_VOX = 128  # the detector's input around a candidate
 SEARCH_CELLS = 2  # as far as a cell's offset can reach
@@ -28,8 +29,8 @@ class NetworkInput:
 
     Parameters
     ----------
-    hu : ndarray of int16, shape (edge, edge, edge)
-        Voxels, as the network sees them before scaling.
+    hu : ndarray of int16, shape (z, y, x)
+        Voxels, as the network sees them before scaling: a cube, for a detector without what lies outside the scan.
     start_zyx : tuple of int
         Voxel of the scan that is voxel (0, 0, 0) here; may lie outside the scan.
     position_zyx : ndarray of float64, shape (3,)
@@ -93,8 +94,8 @@ def cut_input(
     position_xyz_mm : tuple of float
         The candidate, LPS mm.
     settings : ClassifierNetSettings or DetectorNetSettings
-        Of the network. A classifier sees its patch exactly as in detection; a detector a larger cube whose cells are
-        those of the whole scan.
+        Of the network. A classifier sees its patch exactly as in detection; a detector the part of the scan in a larger
+        cube, whose cells are those of the whole scan.
     fill_hu : float
         Value outside the scan.
     middle_xyz_mm : tuple of float, optional
@@ -114,11 +115,18 @@ def cut_input(
     if np.any(middle + edge // 4 < 0) or np.any(middle - edge // 4 >= geometry.shape_zyx):
         place = ", ".join(f"{value:.1f}" for value in position_xyz_mm)
         raise GeometryError(f"x, y, z {place} mm lies outside what the network sees of the scan; nothing to explain")
+    start = middle - edge // 2
     if isinstance(settings, DetectorNetSettings):
         multiple = settings.stride
-        middle = multiple * np.rint((middle - edge // 2) / multiple).astype(int) + edge // 2
-    z, y, x = (int(value) for value in middle - edge // 2)
-    return NetworkInput(cut_cube(hu, middle, edge, fill_hu), (z, y, x), position - (z, y, x), position_xyz_mm)
+        start = multiple * np.rint(start / multiple).astype(int)
+    cube = cut_cube(hu, start + edge // 2, edge, fill_hu)
+    if isinstance(settings, DetectorNetSettings):  # ends where the scan does: there the network sees its own padding
+        first = np.maximum(0, -start)
+        last = np.minimum(edge, padded_shape((hu.shape[0], hu.shape[1], hu.shape[2]), settings.stride) - start)
+        cube = np.ascontiguousarray(cube[tuple(slice(a, b) for a, b in zip(first, last, strict=True))])
+        start = start + first
+    z, y, x = (int(value) for value in start)
+    return NetworkInput(cube, (z, y, x), position - (z, y, x), position_xyz_mm)
 
 
 def candidate_cell(cells: Tensor, position_zyx: NDArray[np.float64]) -> tuple[int, int, int]:
