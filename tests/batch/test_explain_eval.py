@@ -21,6 +21,7 @@ from napari_alnct.batch.explain_eval_pictures import draw_slice
 from napari_alnct.batch.explain_eval_plan import ExplainEvalWish, Models, make_bench, map_rows
 from napari_alnct.batch.explain_eval_randomised import randomised_checkpoints
 from napari_alnct.batch.explain_eval_views import check_views, number, shown_row
+from napari_alnct.core.checkpoint import Checkpoint, Recipe
 from napari_alnct.core.errors import JobCancelled, ModelError, SettingsError, TableError
 from napari_alnct.core.evidence import CAPTION
 from napari_alnct.core.explain.explainer import Explainer
@@ -30,6 +31,7 @@ from napari_alnct.io.images import ReadOptions
 from napari_alnct.training.insertion import Donor
 from napari_alnct.training.placement import Placed
 from tests.batch.explained_lungs import SmallSource, small_scan, tiny_checkpoint
+from tests.core.tiny_models import PREPARE, tiny_detector
 
 SECOND = "second look"
 MODELS = Models(checkpoint=tiny_checkpoint(), name="tiny")
@@ -117,7 +119,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
     again = SmallSource(2)
     document, _, notes = evaluate_to_folder(tmp_path, MODELS, again, BRIEF)
     assert again.loaded[0] == "scan 1"
-    assert notes == [f"1 scans were finished before ({FILE})"]
+    assert notes == [f"1 scan was finished before ({FILE})"]
     fresh, _, _ = evaluate_to_folder(tmp_path, MODELS, SmallSource(2), BRIEF)
     assert fresh["records"] == document["records"]
 
@@ -190,6 +192,28 @@ def test_occlusion_is_compared_with_every_other_map() -> None:
     assert -1 <= rows["hirescam @ encoder.stages.1"]["rho_occlusion"] <= 1
     assert "rho_occlusion" not in rows["occlusion"]
     assert "occlusion" not in nodule_record(bench, scan, scan.nodules[0], patch, with_occlusion=False)["rows"]
+
+
+def test_the_first_stage_is_judged_off_centre_too() -> None:
+    """The detector's cube moves, the candidate stays: its map explains the cell at the candidate."""
+    detector = tiny_detector()
+    torch.nn.init.constant_(detector.centre.bias, 30.0)
+    models = Models(
+        checkpoint=Checkpoint(Recipe(name="eager", prepare=PREPARE), "0" * 64, detector, None), name="eager"
+    )
+    wish = ExplainEvalWish(methods=("hirescam",), layers=("merges.1",), measures=("localisation",), device="cpu")
+    bench, scan = make_bench(models, wish), small_scan(3)
+    assert bench.score_name == "first stage"
+    nodule = scan.nodules[0]
+    patch = jittered_patch(bench.explainer, scan, nodule, bench.score_name, seed=1, jitter_mm=12.0)
+    assert patch is not None
+    assert not np.allclose(middle_of(patch.geometry), nodule.position_xyz_mm, atol=2)
+    assert (patch.cube[patch.mask] == scan.hu[scan.labels == 1]).all()
+    one = bench.map_of(bench.rows[0], patch, patch.cube)
+    assert one.logit == pytest.approx(patch.logit, abs=1e-3)
+    assert one.position_xyz_mm == nodule.position_xyz_mm
+    record = nodule_record(bench, scan, nodule, patch, with_occlusion=False)
+    assert record["rows"]["hirescam @ merges.1"]["chance"] == patch.mask.mean()
 
 
 def test_randomisation_goes_from_the_output_to_the_input() -> None:

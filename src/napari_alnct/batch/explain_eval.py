@@ -205,7 +205,8 @@ def evaluate_to_folder(
     with ExplainJournal(folder, run_identity(models, source, bench, wish), overwrite=overwrite) as journal:
         notes = list(journal.notes)
         if len(journal):
-            notes.append(f"{len(journal)} scans were finished before ({journal.path.name})")
+            what = "scan was" if len(journal) == 1 else "scans were"
+            notes.append(f"{len(journal)} {what} finished before ({journal.path.name})")
         records = measure_all(bench, source, wish, journal, on_progress=on_progress, is_cancelled=is_cancelled)
         document = result_document(records, models, source, bench, wish)
         shown, others = shown_row(document)["name"], [row.name for row in bench.activation_rows]

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_alnct.batch.explain_eval_cases import EvalNodule, EvalScan
-from napari_alnct.core.detector import cut_cube
 from napari_alnct.core.explain.explainer import Explainer
-from napari_alnct.core.explain.inputs import NetworkInput, edge_vox
+from napari_alnct.core.explain.inputs import NetworkInput
 from napari_alnct.core.geometry import Geometry, Triple
 
 JITTER_MM = 12.0
@@ -79,11 +78,37 @@ class Patch:
         -------
         tuple of (ndarray of int16, Geometry)
         """
-        edge = self.cube.shape[0]
-        start = self.start_zyx + step_zyx
+        start, shape = self.start_zyx + step_zyx, self.cube.shape
         z, y, x = (int(value) for value in start)
-        geometry = scan.geometry.crop((z, y, x), (z + edge, y + edge, x + edge))
-        return cut_cube(scan.hu, start + edge // 2, edge, fill_hu), geometry
+        geometry = scan.geometry.crop((z, y, x), (z + shape[0], y + shape[1], x + shape[2]))
+        return cut_box(scan.hu, start, shape, fill_hu), geometry
+
+
+def cut_box(
+    array: NDArray[np.int16], start_zyx: NDArray[np.int_], shape: tuple[int, ...], fill: float
+) -> NDArray[np.int16]:
+    """Give a box of voxels, filled where it reaches outside.
+
+    Parameters
+    ----------
+    array : ndarray of int16, shape (z, y, x)
+        Where to cut.
+    start_zyx : ndarray of int, shape (3,)
+        First voxel; may lie outside.
+    shape : tuple of int
+        Of the box.
+    fill : float
+        Value outside.
+
+    Returns
+    -------
+    ndarray of int16
+    """
+    out = np.full(shape, round(fill), np.int16)
+    ends = zip(start_zyx, shape, array.shape, strict=True)
+    source = tuple(slice(max(0, int(a)), max(0, min(n, int(a) + edge))) for a, edge, n in ends)
+    out[tuple(slice(s.start - int(a), s.stop - int(a)) for s, a in zip(source, start_zyx, strict=True))] = array[source]
+    return out
 
 
 def middle_of(geometry: Geometry) -> Triple:
@@ -123,18 +148,16 @@ def centred_patch(
     Patch
     """
     one = explainer.input_of(scan.hu, scan.geometry, position_xyz_mm, score_name, middle)
-    start, edge = np.array(one.start_zyx), edge_vox(explainer.network(score_name).settings)
+    start, shape = np.array(one.start_zyx), one.hu.shape  # a detector's input ends where the scan does
     z, y, x = one.start_zyx
-    geometry = scan.geometry.crop((z, y, x), (z + edge, y + edge, x + edge))
-    cube = cut_cube(scan.hu, start + edge // 2, edge, explainer.prepare.low_hu)
-    seen = explainer.input_of(cube, geometry, position_xyz_mm, score_name, middle_of(geometry))
-    logit = float(explainer.scorer(seen, score_name)(seen.hu[None])[0])
+    geometry = scan.geometry.crop((z, y, x), (z + shape[0], y + shape[1], x + shape[2]))
+    logit = float(explainer.scorer(one, score_name)(one.hu[None])[0])
     return Patch(
-        cube=cube,
+        cube=one.hu,
         geometry=geometry,
         start_zyx=start,
         position_xyz_mm=position_xyz_mm,
-        labels=cut_cube(scan.labels, start + edge // 2, edge, 0),
+        labels=cut_box(scan.labels, start, shape, 0),
         number=number,
         logit=logit,
     )
