@@ -102,6 +102,21 @@ def test_other_sizes_are_told(
     assert one.evidence.values.shape == (4, 4, 4)
 
 
+@pytest.mark.parametrize(
+    ("edge", "sentence"),
+    [
+        (EDGE, None),
+        (8, "patch_map.csv:0 has 20 x 20 x 20 voxels with its margin, the network looks at 8 around their middle."),
+        (32, "patch_map.csv:0 has 20 x 20 x 20 voxels with its margin, the network looks at 32: the rest is filled"),
+    ],
+)
+def test_the_margin_of_a_stored_patch_is_no_other_size(store: PatchStore, edge: int, sentence: str | None) -> None:
+    """Patches of 16 voxels are stored with 2 around: for a network of 16 there is nothing to say."""
+    notes = case_of(f"{store.table}:0", edge=edge).notes
+    assert len(notes) == (sentence is not None)
+    assert sentence is None or notes[0].startswith(sentence)
+
+
 def test_what_is_no_patch_in_hu_is_refused(tmp_path: Path, store: PatchStore) -> None:
     """One sentence with the next step each."""
     np.save(tmp_path / "scaled.npy", np.linspace(0, 1, 4096, dtype=np.float32).reshape(16, 16, 16))

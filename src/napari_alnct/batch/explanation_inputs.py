@@ -67,13 +67,17 @@ class ExplainCase:
 
 @dataclass(frozen=True)
 class _Patch:
-    """Voxels with their place: the world position of voxel ``size // 2`` along each axis, None where not known."""
+    """Voxels with their place: the world position of voxel ``size // 2`` along each axis, None where not known.
+
+    ``edge_vox``: of a stored patch without its margin, 0 for a file without one.
+    """
 
     hu: NDArray[np.int16]
     middle_xyz_mm: Triple | None
     diameter_mm: float = 0.0
     notes: tuple[str, ...] = ()
     series_uid: str = ""
+    edge_vox: int = 0
 
 
 def patch_case(wish: str, settings: PrepareSettings, edge_vox: int, model_file: str) -> ExplainCase:
@@ -111,7 +115,7 @@ def patch_case(wish: str, settings: PrepareSettings, edge_vox: int, model_file: 
     size = np.array(patch.hu.shape)
     grid = Geometry(shape_zyx=patch.hu.shape, spacing_zyx_mm=(settings.spacing_mm,) * 3)
     middle = grid.index_to_world(size // 2)
-    notes = [*patch.notes, *_size_notes(name, patch.hu.shape, edge_vox, settings.low_hu)]
+    notes = [*patch.notes, *_size_notes(name, patch, edge_vox, settings.low_hu)]
     if patch.middle_xyz_mm is None:
         notes.append(f"{name} does not say where it lies: its first voxel is taken as x, y, z = 0 mm.")
     else:
@@ -191,7 +195,12 @@ def _row_of(store: PatchStore, row: int, settings: PrepareSettings, model_file: 
     notes = input_notes(store.prepare, settings, model_file)
     about = store.rows[row]
     return _Patch(
-        np.array(store.hu[row]), about.position_xyz_mm, about.diameter_mm or 0.0, tuple(notes), about.series_uid
+        np.array(store.hu[row]),
+        about.position_xyz_mm,
+        about.diameter_mm or 0.0,
+        tuple(notes),
+        about.series_uid,
+        store.patch_vox,
     )
 
 
@@ -244,14 +253,16 @@ def _read_hu(path: Path) -> NDArray[np.int16]:
     return to_int16(values)
 
 
-def _size_notes(name: str, shape: tuple[int, ...], edge_vox: int, low_hu: float) -> list[str]:
+def _size_notes(name: str, patch: _Patch, edge_vox: int, low_hu: float) -> list[str]:
     """Say what becomes of a patch of another size than the network's."""
-    text = " x ".join(str(n) for n in shape)
+    shape = patch.hu.shape
+    if patch.edge_vox == edge_vox:
+        return []
+    size = " x ".join(str(n) for n in shape)
+    what = f"{name} has {size} voxels" if not patch.edge_vox else f"{name} has {size} voxels with its margin"
     if min(shape) < edge_vox:
-        return [f"{name} has {text} voxels, the network looks at {edge_vox}: the rest is filled with {low_hu:g} HU."]
-    if max(shape) > edge_vox:
-        return [f"{name} has {text} voxels, the network looks at {edge_vox} around their middle."]
-    return []
+        return [f"{what}, the network looks at {edge_vox}: the rest is filled with {low_hu:g} HU."]
+    return [f"{what}, the network looks at {edge_vox} around their middle."] if max(shape) > edge_vox else []
 
 
 def refuse_both(patch: str | None, scan: Path | None, candidates: Path | None) -> None:
