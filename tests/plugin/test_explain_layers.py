@@ -15,6 +15,7 @@ from skimage.color import rgb2lab
 
 from napari_alnct.core.evidence import NO_SUPPORT, EvidenceMap
 from napari_alnct.core.volume import Volume
+from napari_alnct.io.evidence import SharedScale, write_evidence
 from napari_alnct.plugin._explain_layers import (
     AGAINST,
     COLOURS,
@@ -85,15 +86,6 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Volume], Ev
     return explain
 
 
-def write_map(path: Path, one: EvidenceMap) -> None:
-    """Write a map as MetaImage, with SimpleITK alone."""
-    image = sitk.GetImageFromArray(one.values)
-    image.SetOrigin(one.geometry.origin_xyz_mm)
-    image.SetSpacing(one.geometry.spacing_zyx_mm[::-1])
-    image.SetDirection(one.geometry.direction)
-    sitk.WriteImage(image, str(path))
-
-
 # -- X6: the layer is the file --------------------------------------------------------------------------
 
 
@@ -106,12 +98,12 @@ def test_the_layer_has_the_numbers_of_the_file(
     explained: Callable[[Volume], EvidenceMap],
     tmp_path: Path,
 ) -> None:
-    """100 world points: layer, map and the file read by SimpleITK agree to 1e-3 of the top, with the same sign."""
+    """100 world points: layer, map and exported file (read by SimpleITK) agree to 1e-3 of the top, with the same sign."""
     volume = ball(direction, centre_xyz_mm=CENTRE_XYZ_MM, spacing_zyx_mm=(2.5, 0.7, 0.9))
     one = explained(volume)
     one = EvidenceMap(**{**vars(one), "values": one.values / np.abs(one.values).max()})
     assert len({round(mm, 3) for mm in one.geometry.spacing_zyx_mm}) == 3  # cells as anisotropic as the scan
-    write_map(tmp_path / "map.mha", one)
+    write_evidence(tmp_path / "map.mha", one, SharedScale(limit=1.0))
     image = sitk.ReadImage(str(tmp_path / "map.mha"))
     layers = layers_by_kind(one, volume)
     part, geometry = cells_in_scan(one.values, one.geometry, volume)
