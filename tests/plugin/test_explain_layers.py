@@ -98,7 +98,7 @@ def test_the_layer_has_the_numbers_of_the_file(
     explained: Callable[[Volume], EvidenceMap],
     tmp_path: Path,
 ) -> None:
-    """100 world points: layer, map and exported file (read by SimpleITK) agree to 1e-3 of the top, with the same sign."""
+    """100 world points: layer, map and exported file (read by SimpleITK) agree to 1e-3 of the top, sign too."""
     volume = ball(direction, centre_xyz_mm=CENTRE_XYZ_MM, spacing_zyx_mm=(2.5, 0.7, 0.9))
     one = explained(volume)
     one = EvidenceMap(**{**vars(one), "values": one.values / np.abs(one.values).max()})
