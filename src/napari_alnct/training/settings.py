@@ -27,7 +27,7 @@ BASED_ON = "based_on"
 class BuildSettings:
     """Everything that decides a bundled model, apart from the data themselves."""
 
-    name: str = "phantom-lidc-1"
+    name: str = "phantom-lidc-2"
     """Name of the model."""
     n_phantoms: Annotated[int, {"min": 0, "max": 1000}] = 14
     """Phantom scans to train on."""
