@@ -22,7 +22,7 @@ STEP_VOX = 4
 REACH_VOX = 20  # the central 40 mm of a patch at 1 mm
 LUNG_HU = -850.0  # what a box becomes
 STEPS = 32
-OCCLUDED_VOX = 4 * 64**3  # voxels that a network sees at once; more is slower on a CPU
+OCCLUDED_VOX = 8 * 64**3  # voxels that a network sees at once
 STEPS_VOX = 8 * 64**3  # the same with gradients: steps on the way
 Pulse = Callable[[float], None]
 
