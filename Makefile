@@ -45,6 +45,7 @@ bench: .venv/.stamp-dev ## Measure speed, memory and what the bundled model find
 	$(PY) benchmarks/froc_speed.py
 	$(PY) benchmarks/patch_storage.py
 	$(PY) benchmarks/data_loading.py
+	$(PY) benchmarks/explain_speed.py
 
 model: .venv/.stamp-dev ## Train the bundled model again (hours); make model DATA=folder takes real scans too
 	$(BIN)/napari-alnct-train train-detector --out runs/bundled $(if $(DATA),--config bundled --data "$(DATA)" \
