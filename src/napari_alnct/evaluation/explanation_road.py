@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_alnct.evaluation.explanation_faithfulness import Cube, Scorer
 from napari_alnct.evaluation.explanation_localisation import Mask, first_voxels
@@ -101,14 +100,29 @@ def _solve(known: Float32, missing: Mask) -> Float32:
 
 
 def _first_guess(known: Float32, missing: Mask) -> Float32:
-    """Give the mean of the known voxels near by, nearer ones first."""
-    is_known = (~missing).astype(np.float32)
-    guess = np.full(known.shape, known.sum() / is_known.sum(), np.float32)
-    for sigma in (8.0, 4.0, 2.0, 1.0):
-        total = ndimage.gaussian_filter(known, sigma, truncate=2.0)
-        share = ndimage.gaussian_filter(is_known, sigma, truncate=2.0)
-        np.divide(total, share, out=guess, where=share > 0.05)
-    return guess
+    """Give the mean of the known voxels in the smallest block around each voxel that holds any."""
+    edge = 2 ** int(np.ceil(np.log2(max(known.shape))))
+    room = [(0, edge - n) for n in known.shape]
+    total, count = np.pad(known, room), np.pad((~missing).astype(np.float32), room)
+    levels = []
+    while True:
+        levels.append(np.divide(total, count, out=np.full(total.shape, np.nan, np.float32), where=count > 0))
+        if total.shape[0] == 1:
+            break
+        total, count = (_halved(values) for values in (total, count))
+    guess = levels.pop()
+    while levels:
+        for axis in range(3):
+            guess = np.repeat(guess, 2, axis=axis)
+        finer = levels.pop()
+        guess = np.where(np.isnan(finer), guess, finer)
+    return guess[tuple(slice(n) for n in known.shape)]
+
+
+def _halved(values: Float32) -> Float32:
+    """Give the sums over blocks of 2 x 2 x 2."""
+    n = values.shape[0] // 2
+    return values.reshape(n, 2, n, 2, n, 2).sum(axis=(1, 3, 5))
 
 
 def _neighbours(values: Float32) -> Float32:
