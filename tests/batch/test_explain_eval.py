@@ -14,7 +14,7 @@ import yaml
 from napari_alnct.batch.explain_eval import evaluate_to_folder, without_nan
 from napari_alnct.batch.explain_eval_cases import PHANTOM_SEED, MaskSource, nodules_of, on_grid
 from napari_alnct.batch.explain_eval_journal import FILE, ExplainJournal
-from napari_alnct.batch.explain_eval_measuring import MEASURES, nodule_record
+from napari_alnct.batch.explain_eval_measuring import MEASURES, nodule_record, occlusion_numbers
 from napari_alnct.batch.explain_eval_pack import PackSource, outlines
 from napari_alnct.batch.explain_eval_patches import centred_patch, jittered_patch, middle_of
 from napari_alnct.batch.explain_eval_pictures import draw_slice
@@ -23,7 +23,7 @@ from napari_alnct.batch.explain_eval_randomised import randomised_checkpoints
 from napari_alnct.batch.explain_eval_views import check_views, number, shown_row
 from napari_alnct.core.checkpoint import Checkpoint, Recipe
 from napari_alnct.core.errors import JobCancelled, ModelError, SettingsError, TableError
-from napari_alnct.core.evidence import CAPTION
+from napari_alnct.core.evidence import CAPTION, EvidenceMap
 from napari_alnct.core.explain.explainer import Explainer
 from napari_alnct.core.geometry import Geometry
 from napari_alnct.evaluation.explanation_baselines import BASELINES
@@ -75,6 +75,8 @@ def test_every_measure_has_a_figure(whole_run: tuple[dict[str, Any], Path]) -> N
     assert never - small - areas == {
         ("F9", "rho with occlusion, median"),
         ("F9", "share without a reliable map"),
+        ("F9", "Pearson's r with occlusion, median"),
+        ("F9", "maximum within 8 mm of occlusion's"),
     }
     assert row["name"] == "hirescam @ encoder.stages.1"
 
@@ -214,6 +216,22 @@ def test_the_first_stage_is_judged_off_centre_too() -> None:
     assert one.position_xyz_mm == nodule.position_xyz_mm
     record = nodule_record(bench, scan, nodule, patch, with_occlusion=False)
     assert record["rows"]["hirescam @ merges.1"]["chance"] == patch.mask.mean()
+
+
+def test_agreement_with_occlusion_has_three_sides() -> None:
+    """A map equal to the occlusion map agrees in all; its negative disagrees, its maximum lies elsewhere."""
+    grid = Geometry(shape_zyx=(6, 6, 6), spacing_zyx_mm=(4.0, 4.0, 4.0))
+    values = np.random.default_rng(0).standard_normal((6, 6, 6)).astype(np.float32)
+    values[1, 1, 1], values[5, 5, 5] = 30, -40
+    facts: dict[str, Any] = {
+        "geometry": grid, "position_xyz_mm": (0.0, 0.0, 0.0), "layer": "x", "score_name": SECOND, "logit": 1.0,
+    }  # fmt: skip
+    boxes = EvidenceMap(values=values, method="occlusion", **facts)
+    same = occlusion_numbers(EvidenceMap(values=2 * values, method="hirescam", **facts), boxes)
+    assert (same["rho_occlusion"], same["near_occlusion"], same["is_unreliable"]) == (pytest.approx(1), 1, 0)
+    assert same["r_occlusion"] == pytest.approx(1)
+    other = occlusion_numbers(EvidenceMap(values=-values, method="hirescam", **facts), boxes)
+    assert (other["rho_occlusion"], other["near_occlusion"], other["is_unreliable"]) == (pytest.approx(-1), 0, 1)
 
 
 def test_randomisation_goes_from_the_output_to_the_input() -> None:

@@ -26,6 +26,7 @@ COLUMNS = (  # heading, id, label of the check, digits
     ("F6", "F6", "PSC, nodule fading", 2),
     ("F7", "F7", "rho with 10 HU of noise, median", 2),
     ("F9", "F9", "rho with occlusion, median", 2),
+    ("F9 r", "F9", "Pearson's r with occlusion, median", 2),
 )
 VERDICTS = {True: "pass", False: "miss", None: ""}
 

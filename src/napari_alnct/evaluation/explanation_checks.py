@@ -129,6 +129,8 @@ RULES = (
     Rule(id="F8", label="top-k IoU between seeds", names=("seeds_iou",), at_least=0.5),
     Rule(id="F9", label="rho with occlusion, median", names=("rho_occlusion",), statistic="median", at_least=0.5),
     Rule(id="F9", label="share without a reliable map", names=("is_unreliable",)),
+    Rule(id="F9", label="Pearson's r with occlusion, median", names=("r_occlusion",), statistic="median"),
+    Rule(id="F9", label="maximum within 8 mm of occlusion's", names=("near_occlusion",)),
 )  # fmt: skip
 
 
