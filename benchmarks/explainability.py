@@ -53,9 +53,10 @@ def measure(models: Models, source: ScanSource, wish: ExplainEvalWish, folder: P
         print(f"{done} of {total} scans, {time.process_time() - began:.0f} CPU seconds: {text}", flush=True)
 
     with ExplainJournal(folder, run_identity(models, source, bench, wish)) as journal:
+        is_resumed = len(journal) > 0
         records = measure_all(bench, source, wish, journal, on_progress=tell)
     document = result_document(records, models, source, bench, wish)
-    document["CPU seconds"] = round(time.process_time() - began)
+    document["CPU seconds"] = None if is_resumed else round(time.process_time() - began)
     return document, bench
 
 
@@ -104,7 +105,8 @@ def measure_nodules(options: argparse.Namespace) -> None:
     joined = documents[0] | {"records": [record for one in documents for record in one["records"]]}
     joined["model"] = {"name": ", ".join(one["model"]["name"] for one in documents), "sha256": ""}
     joined["data"] = " ".join(f"{one['model']['name']}: {one['data']}" for one in documents)
-    joined["CPU seconds"] = sum(one["CPU seconds"] for one in documents)
+    seconds = [one["CPU seconds"] for one in documents]
+    joined["CPU seconds"] = None if None in seconds else sum(seconds)
     keys = ("name", "method", "layer", "stride")
     rows = [MapRow(**{key: row[key] for key in keys}) for row in documents[0]["table"]["rows"]]
     joined["table"] = evaluation_table(joined["records"], rows)
@@ -126,6 +128,8 @@ def section(title: str, document: dict[str, Any]) -> list[str]:
     figures, shown = document["table"], shown_row(document)
     views = check_views(shown)
     headings, lines = overview(figures)
+    seconds = document["CPU seconds"]
+    took = "Measured in several runs." if seconds is None else f"{seconds} CPU seconds."
     small = f" **A small run: {figures['n_nodules']} nodules say little.**" if figures["n_nodules"] < FEW else ""
     few = f" {figures['n_scans']} scans are few: intervals are too narrow." if figures["n_scans"] < 20 else ""
     return [
@@ -134,7 +138,7 @@ def section(title: str, document: dict[str, Any]) -> list[str]:
         f"scans; {figures['n_false_positives']} false positives. Patches lie off the nodule's centre by up to "
         f"{document['settings']['jitter_mm']:g} mm along each axis, as far as the network still says nodule (median "
         f"{number(document['off centre, median (mm)'], 1)} mm). 95 % intervals: {document['settings']['n_samples']} "
-        f"bootstraps over scans.{few}{small} {document['CPU seconds']} CPU seconds.", "",
+        f"bootstraps over scans.{few}{small} {took}", "",
         f"### The map offered first: {shown['name']}", "",
         f"{shown['n_met']} of {shown['n_with_target']} targets met. {preferred_text(document)}", "",
         *table(
@@ -225,12 +229,13 @@ def run() -> None:
     parser.add_argument("--data", type=Path, help="data pack: also held-out nodules, with --folds")
     parser.add_argument("--folds", type=Path, default=Path("runs/folds"))
     parser.add_argument("--turns", type=int, default=2, help="how often nodules are put into each held-out scan")
+    parser.add_argument("--only", choices=("phantoms", "nodules"), help="measure one part, keep the other")
     parser.add_argument("--write-only", action="store_true")
     options = parser.parse_args()
-    if not options.write_only:
+    if not options.write_only and options.only != "nodules":
         measure_phantoms(options)
-        if options.data is not None:
-            measure_nodules(options)
+    if not options.write_only and options.only != "phantoms" and options.data is not None:
+        measure_nodules(options)
     write_document()
 
 
