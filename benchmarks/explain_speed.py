@@ -11,7 +11,8 @@ once more the folded copy in channels-last order that we run ourselves, so that 
 `compute_map` runs: without the enlargement and the stretch to each map's own range that its call adds.
 
 Every row runs in a process of its own: peak memory is what it adds to that process after set-up. Wall times say little
-while other work runs: CPU times of all threads and the load stand beside them.
+while other work runs: CPU times of all threads and the load stand beside them. Threads that wait do not spin in any row
+(PASSIVE below): two threads that have to share one core would take ten times as long, in a row picked by chance.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from typing import Any
 
 import numpy as np
 
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 N_CANDIDATES, BATCH, ROUNDS_OF_ONE = 100, 8, 9
 BARS_S = {"one Grad-CAM": 0.3, "one HiResCAM": 0.3, "one occlusion": 20.0}
 OURS = "100 candidates, ours"
@@ -177,7 +179,7 @@ def run() -> None:
             "--threads",
             str(options.threads),
         ]
-        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        done = subprocess.run(words, capture_output=True, text=True, check=True, env=os.environ | PASSIVE)
         figures["rows"][row] = json.loads(done.stdout.splitlines()[-1])
         print(row, figures["rows"][row], flush=True)
     figures |= {"load_1_min_after": round(os.getloadavg()[0], 1), "versions": versions(), **judged(figures["rows"])}
