@@ -1,4 +1,4 @@
-"""How fast a reading is on the screen: open a scan, jump to a place, scroll; with three planes shown.
+"""How fast a reading is on the screen: open the dock, open a scan, jump to a place, scroll; with three planes shown.
 
     xvfb-run -s "-screen 0 1600x1000x24" python benchmarks/reading_speed.py [--scan PATH] [--out FILE]
 
@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -69,6 +70,33 @@ class Stopwatch:
 
         for _ in range(3):  # one wait can pass in a single slow picture
             QTest.qWait(200)
+
+
+def measure_dock() -> dict[str, Any]:
+    """Open the review dock in a fresh napari window, its imports included, until it stands there."""
+    import napari
+    from qtpy.QtWidgets import QApplication
+
+    viewer = napari.Viewer(show=True)
+    viewer.window._qt_window.resize(*WINDOW)
+    Stopwatch.settle()
+    began, cpu = perf_counter(), process_time()
+    viewer.window.add_plugin_dock_widget("napari-alnct", "Nodule review")
+    QApplication.processEvents()
+    figures = {
+        "dock_opens_s": round(perf_counter() - began, 3),
+        "dock_opens_cpu_s": round(process_time() - cpu, 3),
+        "dock_imports_torch": "torch" in sys.modules,
+    }
+    viewer.close()
+    return figures
+
+
+def in_a_fresh_process() -> dict[str, Any]:
+    """Give the dock's figures of an interpreter that has imported nothing of ours yet."""
+    command = [sys.executable, __file__, "--dock-only"]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return dict(json.loads(answer.strip().splitlines()[-1]))
 
 
 def turn_wheel(native: Any, notches: int) -> None:
@@ -168,12 +196,17 @@ def run() -> None:
     parser.add_argument("--jumps", type=int, default=30)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/reading_speed.json"))
+    parser.add_argument("--dock-only", action="store_true", help="print how fast the dock opens, and nothing else")
     options = parser.parse_args()
+    if options.dock_only:
+        print(json.dumps(measure_dock()))
+        return
+    dock = in_a_fresh_process()
     with tempfile.TemporaryDirectory() as name:
         figures = measure(options.scan or write_phantom(Path(name)), options.jumps, options.steps)
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     machine = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, {platform.system()}, load {load}"
-    figures = {"scan": options.scan.name if options.scan else "phantom", "machine": machine, **figures}
+    figures = {"scan": options.scan.name if options.scan else "phantom", "machine": machine, **dock, **figures}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
