@@ -67,3 +67,45 @@ def test_shown_command_lines_are_understood(document: str, words: list[str]) -> 
         parser(words[0]).parse_args(words)
     except CycloptsError as error:
         pytest.fail(f"{document}: {' '.join(words)}: {error}")
+
+
+TEST_NAME = re.compile(r"`(tests/[\w/]+\.py)?::(test_\w+)`")
+
+
+def named_tests(text: str) -> list[tuple[str, str]]:
+    """Give (file, test) of every test that a document names; ``::test`` alone is of the file named before it.
+
+    Parameters
+    ----------
+    text : str
+        Markdown.
+
+    Returns
+    -------
+    list of tuple of str
+    """
+    found, file = [], ""
+    for match in TEST_NAME.finditer(text):
+        file = match[1] or file
+        found.append((file, match[2]))
+    return found
+
+
+def test_named_tests_are_found_with_their_files() -> None:
+    """A test without a file is of the file named before it."""
+    text = "`tests/a.py::test_x`, `::test_y` and `tests/b/c.py::test_x`"
+    assert named_tests(text) == [("tests/a.py", "test_x"), ("tests/a.py", "test_y"), ("tests/b/c.py", "test_x")]
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    """What the documents call tested has a test of that name, and the reading room names more than forty."""
+    named = [(path.name, *one) for path in DOCUMENTS for one in named_tests(path.read_text(encoding="utf-8"))]
+    missing = [one for one in named if not re.search(rf"^def {one[2]}\(", read_text(one[1]), re.MULTILINE)]
+    assert missing == []
+    assert sum(one[0] == "reading-checks.md" for one in named) > 40
+
+
+@cache
+def read_text(file: str) -> str:
+    path = ROOT / file
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -74,7 +74,7 @@ def test_every_measure_has_a_figure(whole_run: tuple[dict[str, Any], Path]) -> N
     areas = {key for key in counts if key[0] == "F1" or key[0] == "F2" or key[0] == "F6"}
     assert never - small - areas == {
         ("F9", "rho with occlusion, median"),
-        ("F9", "share without a reliable map"),
+        ("F9", "share without a reliable map, Pearson's r below 0.2"),
         ("F9", "Pearson's r with occlusion, median"),
         ("F9", "maximum within 8 mm of occlusion's"),
     }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from napari_alnct.batch import explanation
 from napari_alnct.batch.explanation import (
     ExplainWish,
     explain_case,
@@ -18,6 +20,7 @@ from napari_alnct.batch.explanation import (
 from napari_alnct.batch.explanation_inputs import ExplainCase, ToExplain, patch_case
 from napari_alnct.core.config import PrepareSettings
 from napari_alnct.core.errors import JobCancelled, SettingsError, TableError
+from napari_alnct.core.evidence import EvidenceMap, agreement, rank_agreement
 from napari_alnct.core.explain.explainer import Explainer
 from napari_alnct.core.network import scale_hu
 from napari_alnct.core.volume import Volume
@@ -198,6 +201,26 @@ def test_checks_are_made_where_they_mean_something() -> None:
     assert voxels < 0.05  # 32 steps
     assert rho is None
     assert checks(method="occlusion", has_occlusion_check=True) == (None, None)
+
+
+def test_both_correlations_with_occlusion_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pearson's r, by which the badge judges, and Spearman's rho; the same two in the run's summary."""
+    seen: dict[str, EvidenceMap] = {}
+    made = explanation._checked
+
+    def checked(case: Any, explainer: Any, evidence: EvidenceMap, boxes: Any) -> Any:
+        seen.update(evidence=evidence, boxes=boxes)
+        return made(case, explainer, evidence, boxes)
+
+    monkeypatch.setattr(explanation, "_checked", checked)
+    explainer = Explainer(checkpoint_of(classifier()), device="cpu")
+    wish = ExplainWish(method="gradcam", layer="encoder.stages.1", has_occlusion_check=True)
+    (one,) = explain_case(noise_case((10.2, 50.7, -210.0)), explainer, wish)
+    r, rho = (judge(seen["evidence"], seen["boxes"]) for judge in (agreement, rank_agreement))
+    assert r != rho
+    assert (one.checks.agreement_with_occlusion, one.checks.rank_agreement_with_occlusion) == (r, rho)
+    entry = explanation._entry(one)
+    assert (entry["agreement_with_occlusion"], entry["rank_agreement_with_occlusion"]) == (r, rho)
 
 
 def test_progress_runs_to_the_end_and_cancel_leaves_nothing(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.stats import pearsonr, spearmanr
 
 from napari_alnct.core.errors import GeometryError
 from napari_alnct.core.evidence import (
@@ -16,6 +18,8 @@ from napari_alnct.core.evidence import (
     EvidenceMap,
     agreement,
     badge,
+    pearson,
+    rank_agreement,
     shared_limit,
     spearman,
 )
@@ -129,6 +133,74 @@ def test_agreement_is_judged_at_the_second_maps_cells() -> None:
     other = evidence(ramp().on_grid(shifted), shifted, method="occlusion", layer="input")
     assert agreement(ramp(), other) == pytest.approx(1)
     assert agreement(ramp(), replace(other, values=-other.values)) == pytest.approx(-1)
+
+
+def test_correlation_is_scipys() -> None:
+    """Also far from zero; by hand (1, 0, 0, 0) with (1, 1, 0, 0): covariance .5, deviations sqrt(.75) and 1."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(1e3, 1, 60), rng.normal(size=60)
+    assert pearson(a, b) == pytest.approx(pearsonr(a, b).statistic, abs=1e-9)
+    assert pearson([1, 0, 0, 0], [1, 1, 0, 0]) == pytest.approx(0.5 / 0.75**0.5)
+
+
+BOXES = Geometry(shape_zyx=(10, 10, 10), spacing_zyx_mm=(4.0, 4.0, 4.0), origin_xyz_mm=(-18.0, -18.0, -18.0))
+PEAK_CELLS = 0.7  # standard deviation
+NOISES = st.integers(0, 2**32 - 1)
+PLACES = st.tuples(*[st.integers(2, 7)] * 3)
+
+
+def blob(cell: tuple[int, ...], seed: int, noise: float = 0.01) -> EvidenceMap:
+    """Give a map as occlusion finds it: a peak some 6 mm wide, elsewhere next to nothing."""
+    index = np.stack(np.meshgrid(*(np.arange(10),) * 3, indexing="ij"), axis=-1)
+    values = np.exp(-(((index - np.array(cell)) / PEAK_CELLS) ** 2).sum(axis=-1) / 2)
+    values += noise * np.random.default_rng(seed).normal(size=values.shape)
+    return evidence(values.astype(np.float32), BOXES, method="occlusion", layer="input")
+
+
+def test_the_badge_sees_the_peak_where_ranks_see_the_noise() -> None:
+    """Two maps with the same peak and other noise agree; in ranks they hardly do, and the badge would warn."""
+    one, other = blob((4, 5, 3), 1), blob((4, 5, 3), 2)
+    assert agreement(one, other) > 0.95
+    assert badge(agreement(one, other)) == ""
+    assert rank_agreement(one, other) < 0.2
+    assert badge(rank_agreement(one, other)) == NO_RELIABLE_MAP
+
+
+@settings(max_examples=40, deadline=None)
+@given(PLACES, PLACES, NOISES, NOISES, st.floats(1e-6, 1e6))
+def test_agreement_follows_the_place_of_the_evidence(
+    here: tuple[int, ...], there: tuple[int, ...], seed: int, other_seed: int, scale: float
+) -> None:
+    """A map with itself 1, with its negative -1, whatever the scale; with one whose peak is elsewhere unreliable."""
+    one = blob(here, seed)
+    scaled = replace(one, values=(one.values * np.float32(scale)))
+    assert agreement(one, one) == pytest.approx(1)
+    assert agreement(one, replace(one, values=-one.values)) == pytest.approx(-1)
+    assert agreement(scaled, one) == pytest.approx(1, abs=1e-6)
+    near = blob(here, other_seed)
+    assert agreement(scaled, near) == pytest.approx(agreement(one, near), abs=1e-6)
+    assert agreement(one, near) == pytest.approx(agreement(near, one))
+    assume(np.linalg.norm(np.subtract(here, there)) >= 4)
+    assert badge(agreement(blob(there, other_seed), one)) == NO_RELIABLE_MAP
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.0, 1e-30])
+def test_a_constant_map_is_not_reliable(value: float) -> None:
+    """Agreement 0 on either side, also where sampling between its cells rounds, so the badge says so."""
+    one = blob((4, 4, 4), 0)
+    finer = Geometry(shape_zyx=(31, 31, 31), spacing_zyx_mm=(1.3, 1.3, 1.3), origin_xyz_mm=(-19.9, -19.9, -19.9))
+    flat = evidence(np.full(finer.shape_zyx, value, np.float32), finer)
+    assert agreement(flat, one) == agreement(one, replace(one, values=np.full_like(one.values, value))) == 0
+    assert rank_agreement(replace(one, values=np.full_like(one.values, value)), one) == 0
+    assert badge(agreement(flat, one)) == NO_RELIABLE_MAP
+
+
+def test_rank_agreement_is_judged_at_the_second_maps_cells() -> None:
+    """The ramp against a map in the same order 1, against the reverse -1, however bent: only the order counts."""
+    bent = replace(ramp(), values=ramp().values ** 3)
+    assert rank_agreement(ramp(), bent) == pytest.approx(1)
+    assert rank_agreement(ramp(), replace(bent, values=-bent.values)) == pytest.approx(-1)
+    assert agreement(ramp(), bent) < 0.95
 
 
 def test_badges_at_their_bounds() -> None:

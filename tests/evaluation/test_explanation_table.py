@@ -43,7 +43,7 @@ def map_numbers(quality: float, jog: float) -> dict[str, Any]:
         "rho_noise": 0.95,
         "follows_shift": 1.0,
         "rho_occlusion": quality,
-        "is_unreliable": float(quality < 0.2),
+        "r_occlusion": quality,
     }
 
 
@@ -118,6 +118,16 @@ def test_a_good_map_meets_its_targets() -> None:
     assert found(checks, "PSC, nodule fading").value == pytest.approx(np.corrcoef([0.2, 0.5, 1], [1, 2, 4])[0, 1])
     for label in ("top-k IoU between seeds", "|rho|, label-shuffled model"):
         assert (found(checks, label).value, found(checks, label).is_met) == (None, None)
+
+
+def test_the_share_without_a_reliable_map_follows_the_badge() -> None:
+    """Pearson's r below 0.2, not rho; a constant map (NaN) is unreliable; what was not run is not counted."""
+    numbers = [(0.19, 0.9), (0.2, 0.0), (0.7, -0.3), (float("nan"), 0.0), (None, None)]
+    records = [
+        {**nodule(k), "rows": {GOOD: {"r_occlusion": r, "rho_occlusion": rho}}} for k, (r, rho) in enumerate(numbers)
+    ]
+    share = found(checks_of(ScanSample.draw(records, 0), GOOD), "share without a reliable map, Pearson's r below 0.2")
+    assert (share.value, share.n, share.target) == (0.5, 4, "")
 
 
 def test_small_nodules_have_a_row_of_their_own() -> None:

@@ -87,7 +87,9 @@ def test_another_program_sees_it_in_the_same_place(tmp_path: Path) -> None:
 
 def test_the_facts_beside_the_map(tmp_path: Path) -> None:
     """Score, logit, layer, method, unit, checks, scale, model, caption and notice."""
-    checks = EvidenceChecks(completeness_error=1e-7, agreement_with_occlusion=0.1, notes=("small",))
+    checks = EvidenceChecks(
+        completeness_error=1e-7, agreement_with_occlusion=0.1, rank_agreement_with_occlusion=0.7, notes=("small",)
+    )
     write_evidence(tmp_path / "a.mha", evidence(), SCALE, checks)
     facts = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert (facts["caption"], facts["notice"], facts["remark"]) == (CAPTION, NOTICE, "")
@@ -97,6 +99,7 @@ def test_the_facts_beside_the_map(tmp_path: Path) -> None:
     assert facts["checks"] == {
         "completeness_error": 1e-7,
         "agreement_with_occlusion": 0.1,
+        "rank_agreement_with_occlusion": 0.7,
         "notes": ["small"],
         "badge": "no reliable map",
     }

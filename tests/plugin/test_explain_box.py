@@ -100,7 +100,7 @@ class FakeJobs:
         return Explanation(maps, {}, OFFERS, 0.1)
 
     def occlude(self, job: Any, subject: Any, one: EvidenceMap) -> Agreement:
-        return Agreement(one.candidate, 0.1, NO_RELIABLE_MAP)
+        return Agreement(one.candidate, 0.1, NO_RELIABLE_MAP, 0.03)
 
     def scores(self, job: Any, subject: Any) -> Any:
         return made_up_scores(subject.volume)
@@ -287,6 +287,8 @@ def test_agreement_scores_and_missing_support_are_told(
     wait(qtbot, box)
     assert NO_RELIABLE_MAP in box.badge.text()
     assert "0.10" in box.badge.text()
+    assert "Pearson's r" in box.badge.toolTip()
+    assert "Spearman's rho: 0.03" in box.badge.toolTip()
     box.scores_box.click()
     wait(qtbot, box)
     planes = [plane.viewer.layers for plane in dock.view.planes]
@@ -298,7 +300,7 @@ def test_agreement_scores_and_missing_support_are_told(
     wait(qtbot, box)
     assert evidence_of(viewer) == []
     assert NO_SUPPORT.lower() in box.text.text().lower()
-    assert box.badge.text() == ""
+    assert box.badge.text() == box.badge.toolTip() == ""
     assert not box.hold_button.isEnabled()
     assert not box.legend.isVisibleTo(dock)
 

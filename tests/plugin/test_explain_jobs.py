@@ -166,7 +166,8 @@ def test_agreement_is_told_with_its_badge(
     assert (asked["method"], asked["score_name"]) == ("occlusion", one.score_name)
     assert asked["places"] == [one.position_xyz_mm]
     assert found.rho == pytest.approx(1.0)
-    assert found.warning == badge(found.rho) == ""
+    assert found.r == pytest.approx(1.0)
+    assert found.warning == badge(found.r) == badge(found.rho) == ""
 
 
 def test_the_score_map_lies_where_the_detector_looks(explaining: Explaining, subject: Subject) -> None:

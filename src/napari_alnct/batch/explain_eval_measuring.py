@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from napari_alnct.batch.explain_eval_cases import EvalNodule, EvalScan
 from napari_alnct.batch.explain_eval_patches import Patch, input_of, middle_of
-from napari_alnct.core.evidence import LEAST_AGREEMENT, EvidenceMap, agreement
+from napari_alnct.core.evidence import LEAST_AGREEMENT, EvidenceMap, agreement, rank_agreement
 from napari_alnct.core.explain.activation import ACTIVATION_METHODS
 from napari_alnct.core.explain.explainer import INPUT, Explainer
 from napari_alnct.core.geometry import Geometry
@@ -341,16 +341,15 @@ def occlusion_numbers(one: EvidenceMap, boxes: EvidenceMap) -> dict[str, float |
     Returns
     -------
     dict
-        Nine tenths of the boxes lie where next to nothing counts, so the rank says much of noise: Pearson's r and
-        the distance of the maxima stand beside it.
+        Nine tenths of the boxes lie where next to nothing counts, so the rank says much of noise: Pearson's r, by
+        which the badge judges, and the distance of the maxima stand beside it.
     """
-    rho = agreement(one, boxes)
     cells = boxes.geometry.index_to_world(np.argwhere(np.ones(boxes.values.shape, bool)))
     gap_mm = float(np.linalg.norm(np.subtract(one.peak_xyz_mm, boxes.peak_xyz_mm)))
     has_both = one.has_support and boxes.has_support
     return {
-        "rho_occlusion": rho,
-        "is_unreliable": float(rho < LEAST_AGREEMENT),
+        "rho_occlusion": rank_agreement(one, boxes),
+        "is_unreliable": float(agreement(one, boxes) < LEAST_AGREEMENT),
         "r_occlusion": correlation(one.at(cells), boxes.values.ravel()),
         "near_occlusion": float(gap_mm <= NEAR_OCCLUSION_MM) if has_both else None,
     }

@@ -18,7 +18,7 @@ from napari_alnct.batch.explanation_inputs import ExplainCase, ToExplain
 from napari_alnct.core.checkpoint import Checkpoint, Recipe, read_checkpoint
 from napari_alnct.core.config import Device, PrepareSettings
 from napari_alnct.core.errors import GeometryError
-from napari_alnct.core.evidence import CAPTION, NO_SUPPORT, EvidenceMap, agreement, shared_limit
+from napari_alnct.core.evidence import CAPTION, NO_SUPPORT, EvidenceMap, agreement, rank_agreement, shared_limit
 from napari_alnct.core.explain.activation import ACTIVATION_METHODS
 from napari_alnct.core.explain.checks import completeness_error
 from napari_alnct.core.explain.explainer import Explainer
@@ -234,6 +234,7 @@ def _checked(
     return EvidenceChecks(
         completeness_error=completeness_error(explainer, evidence, seen),
         agreement_with_occlusion=agreement(evidence, boxes) if isinstance(boxes, EvidenceMap) else None,
+        rank_agreement_with_occlusion=rank_agreement(evidence, boxes) if isinstance(boxes, EvidenceMap) else None,
         notes=case.notes,
     )
 
@@ -270,5 +271,6 @@ def _entry(one: Explained) -> dict[str, Any]:
         "peak_xyz_mm": peak,
         "completeness_error": one.checks.completeness_error,
         "agreement_with_occlusion": one.checks.agreement_with_occlusion,
+        "rank_agreement_with_occlusion": one.checks.rank_agreement_with_occlusion,
         "remark": one.remark,
     }

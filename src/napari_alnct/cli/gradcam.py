@@ -138,9 +138,9 @@ def _tell(case: ExplainCase, explained: list[Explained], explainer: Explainer) -
         if one.evidence is None:
             print(f"failed: {one.wanted.name}: {one.reason}")
             continue
-        evidence, rho = one.evidence, one.checks.agreement_with_occlusion
+        evidence, r = one.evidence, one.checks.agreement_with_occlusion
         parts = [f"{evidence.score_name}, logit {evidence.logit:+.2f}", f"{evidence.method} at {evidence.layer}"]
-        parts += [f"agreement with occlusion {rho:.2f}"] if rho is not None else []
+        parts += [f"agreement with occlusion {r:.2f}"] if r is not None else []
         parts += [one.remark] if one.remark else []
         print(f"{one.wanted.name}: {'; '.join(parts)}")
     if case.n_left_out:

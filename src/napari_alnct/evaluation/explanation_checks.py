@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_alnct.core.evidence import LEAST_AGREEMENT
 from napari_alnct.evaluation.explanation_baselines import BASELINES, CENTRE
 from napari_alnct.evaluation.explanation_faithfulness import FILLS
 from napari_alnct.evaluation.explanation_figures import Figure, Record, ScanSample, Statistic, column
@@ -55,6 +56,8 @@ class Rule:
         The interval must lie above zero instead.
     is_strict : bool
         Below, not at most.
+    share_below : float or None
+        The figure is of how many numbers lie below this, or have no answer (NaN), instead of the numbers.
     is_in : callable, optional
         Which records count.
     """
@@ -67,6 +70,7 @@ class Rule:
     at_most: float | None = None
     above_zero: bool = False
     is_strict: bool = False
+    share_below: float | None = None
     is_in: Callable[[Record], bool] | None = field(default=None, compare=False)
 
     @property
@@ -128,7 +132,10 @@ RULES = (
     Rule(id="F7", label="peak follows a 1-voxel shift within 1", names=("follows_shift",), at_least=0.9),
     Rule(id="F8", label="top-k IoU between seeds", names=("seeds_iou",), at_least=0.5),
     Rule(id="F9", label="rho with occlusion, median", names=("rho_occlusion",), statistic="median", at_least=0.5),
-    Rule(id="F9", label="share without a reliable map", names=("is_unreliable",)),
+    Rule(
+        id="F9", label=f"share without a reliable map, Pearson's r below {LEAST_AGREEMENT:g}", names=("r_occlusion",),
+        share_below=LEAST_AGREEMENT,
+    ),
     Rule(id="F9", label="Pearson's r with occlusion, median", names=("r_occlusion",), statistic="median"),
     Rule(id="F9", label="maximum within 8 mm of occlusion's", names=("near_occlusion",)),
 )  # fmt: skip
@@ -160,6 +167,8 @@ def checks_of(sample: ScanSample, row: str) -> list[Check]:
 
 def _check(sample: ScanSample, row: str, rule: Rule) -> Check:
     columns = [column(sample.records, "" if name[0] == "/" else row, name.lstrip("/")) for name in rule.names]
+    if rule.share_below is not None:
+        columns = [[None if x is None else float(not x >= rule.share_below) for x in numbers] for numbers in columns]
     figure = sample.figure(columns, rule.statistic, rule.is_in)
     return Check(
         id=rule.id,

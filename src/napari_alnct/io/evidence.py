@@ -33,13 +33,16 @@ class EvidenceChecks:
     completeness_error : float or None
         What the sum of the map lacks of what it explains, as a share of it.
     agreement_with_occlusion : float or None
-        Spearman's rho with the occlusion map of the same candidate.
+        Pearson's r with the occlusion map of the same candidate; the badge judges by it.
+    rank_agreement_with_occlusion : float or None
+        Spearman's rho with the same, which is told beside it.
     notes : tuple of str
         Sentences on the input: a patch of another size, voxels outside the scan.
     """
 
     completeness_error: float | None = None
     agreement_with_occlusion: float | None = None
+    rank_agreement_with_occlusion: float | None = None
     notes: tuple[str, ...] = ()
 
     @property

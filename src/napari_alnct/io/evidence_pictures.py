@@ -182,9 +182,9 @@ class _Sheet:
         place = f"x {x:.1f}, y {y:.1f}, z {z:.1f} mm (LPS)"
         self._write(figure, title, GAP_PX, 10, size=13, weight="bold")
         self._write(figure, f"{how}; {place}; model {_shown(evidence.model_name)}", GAP_PX, 34, size=9.5)
-        rho = checks.agreement_with_occlusion
-        if rho is not None:
-            text = f"agreement with occlusion {rho:.2f}" + (f": {checks.badge}" if checks.badge else "")
+        r = checks.agreement_with_occlusion
+        if r is not None:
+            text = f"agreement with occlusion {r:.2f}" + (f": {checks.badge}" if checks.badge else "")
             self._write(figure, text, GAP_PX, 52, size=9.5, color="#b00020" if checks.badge else INK)
 
     def _scale(self, figure: Figure, evidence: EvidenceMap, scale: SharedScale) -> None:

@@ -27,6 +27,10 @@ PROGRESS_STEPS = 1000
 LEAST_HEIGHT = 90  # pixels of the details in a low window
 EXPLAIN, HOLD, SWITCH = "Explain candidate", "Hold to see", "Heat map on"
 WARNING_SIGN = "\N{WARNING SIGN}"
+AGREEMENT_TIP = (
+    "Pearson's r of map and occlusion over all boxes: {0.r:.2f}; the verdict follows it. Spearman's rho: {0.rho:.2f}; most "
+    "boxes hold next to nothing, and ranks count their noise."
+)
 TIPS = {
     "open": "What the score of a mark comes from.",
     "explain": "Compute where the network's score for the current mark came from. Nothing is shown yet.",
@@ -169,9 +173,11 @@ class ExplainControls(QWidget):  # type: ignore[misc]  # Qt classes are untyped 
         """Show whether map and occlusion agree; None: not checked."""
         if agreed is None:
             self.badge.setText("")
+            self.badge.setToolTip("")
             return
         warning = f"<b>{WARNING_SIGN} {agreed.warning}</b>" if agreed.warning else "agrees with occlusion"
-        self.badge.setText(f"{warning} (rank correlation {agreed.rho:.2f})")
+        self.badge.setText(f"{warning} (correlation {agreed.r:.2f})")
+        self.badge.setToolTip(AGREEMENT_TIP.format(agreed))
 
     def write_keys(self, explain: str, hold: str, switch: str) -> None:
         """Write keys on the buttons, as Qt writes them; empty for none."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_alnct.core.errors import JobCancelled, ModelError
-from napari_alnct.core.evidence import EvidenceMap, agreement, badge
+from napari_alnct.core.evidence import EvidenceMap, agreement, badge, rank_agreement
 from napari_alnct.core.geometry import Geometry, Triple
 from napari_alnct.core.volume import Volume
 from napari_alnct.plugin._explain_layers import ScoreMap
@@ -80,11 +80,24 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a map agrees with occlusion: Spearman's rho, and what is to be said of it, empty when they agree."""
+    """How far a map agrees with occlusion.
+
+    Parameters
+    ----------
+    candidate : str
+        Whose map.
+    r : float
+        Pearson's.
+    warning : str
+        What is to be said of it, empty when they agree.
+    rho : float
+        Spearman's, told beside it.
+    """
 
     candidate: str
-    rho: float
+    r: float
     warning: str
+    rho: float
 
 
 @dataclass(eq=False)
@@ -190,8 +203,8 @@ class Explaining:
             names=[one.candidate],
             step=_step_of(reporter, "Covering small boxes, one by one", SCAN_SHARE, 1.0),
         )
-        rho = agreement(one, occluded)
-        return Agreement(one.candidate, rho, badge(rho))
+        r = agreement(one, occluded)
+        return Agreement(one.candidate, r, badge(r), rank_agreement(one, occluded))
 
     def scores(self, reporter: JobReporter, subject: Subject) -> ScoreMap:
         """Give the first stage's score of every cell of the scan.
