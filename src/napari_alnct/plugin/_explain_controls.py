@@ -28,8 +28,8 @@ LEAST_HEIGHT = 90  # pixels of the details in a low window
 EXPLAIN, HOLD, SWITCH = "Explain candidate", "Hold to see", "Heat map on"
 WARNING_SIGN = "\N{WARNING SIGN}"
 AGREEMENT_TIP = (
-    "Pearson's r of map and occlusion over all boxes: {0.r:.2f}; the verdict follows it. Spearman's rho: {0.rho:.2f}; most "
-    "boxes hold next to nothing, and ranks count their noise."
+    "Pearson's r of map and occlusion over all boxes: {0.r:.2f}; the verdict follows it. Spearman's rho: {0.rho:.2f}; "
+    "most boxes hold next to nothing, and ranks count their noise."
 )
 TIPS = {
     "open": "What the score of a mark comes from.",
