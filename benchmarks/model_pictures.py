@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from PIL import Image
 
-from napari_alnct.core.detector import cut_cube
+from napari_alnct.core.second_look import cut_cube
 from napari_alnct.training.cases import TrainingCase
 from napari_alnct.training.fold_judging import cross_fitted, froc_of, of_kind, outcomes
 from napari_alnct.training.fold_scores import AS_IT_IS, LUNA16_SIZES, Search, read_searches, searched_host

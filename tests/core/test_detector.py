@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from napari_alnct.core.config import DetectionSettings
-from napari_alnct.core.detector import Detector, cut_cube
+from napari_alnct.core.detector import Detector
 from napari_alnct.core.errors import JobCancelled, LungsNotFoundError, SettingsError
 from napari_alnct.core.findings import Candidate, positions_xyz_mm
 from napari_alnct.core.geometry import Geometry
@@ -126,15 +126,6 @@ def test_a_missing_gpu_is_one_sentence() -> None:
         pytest.skip("this machine has a CUDA GPU")
     with pytest.raises(SettingsError, match="use --device auto or cpu"):
         choose_device("cuda")
-
-
-def test_cut_cube_centres_and_pads() -> None:
-    """Voxel edge // 2 of the cube is the centre; outside is the fill value."""
-    hu = np.arange(1000, dtype=np.int16).reshape(10, 10, 10)
-    cube = cut_cube(hu, np.array([0, 5, 9]), 4, -1000.0)
-    assert cube[2, 2, 2] == hu[0, 5, 9]
-    assert (cube[:2] == -1000).all()
-    assert (cube[:, :, 3] == -1000).all()
 
 
 def test_a_model_without_classifier_runs(tmp_path: Path, volume: Volume) -> None:

@@ -59,6 +59,8 @@ class Recipe:
         As `operating_points`, for scores without second look.
     operating_points : dict of str to float
         False marks per scan, as text, to threshold of the final score.
+    mirrored_looks : int
+        How many of the strongest marks the classifier looks at again, mirrored; scores and thresholds hold with it.
     training : dict
         Data, seeds, schedule, versions: plain JSON.
     self_test : dict
@@ -75,6 +77,7 @@ class Recipe:
     first_stage_scale: tuple[float, float] = (1.0, 0.0)
     first_stage_points: dict[str, float] = field(default_factory=dict)
     operating_points: dict[str, float] = field(default_factory=dict)
+    mirrored_looks: int = 0
     training: dict[str, Any] = field(default_factory=dict)
     self_test: dict[str, list[float]] = field(default_factory=dict)
 

@@ -19,19 +19,18 @@ from numpy.typing import NDArray
 
 from napari_alnct.core.boxes import merge_close
 from napari_alnct.core.checkpoint import Checkpoint, read_checkpoint
-from napari_alnct.core.config import DetectionSettings, Device, Precision, PrepareSettings
+from napari_alnct.core.config import DetectionSettings, Device, Precision
 from napari_alnct.core.dense import Peaks, find_peaks, score_map
 from napari_alnct.core.errors import JobCancelled, ModelError
 from napari_alnct.core.findings import Candidate, CaseResult
 from napari_alnct.core.inference import Runner, choose_device, choose_precision
 from napari_alnct.core.lung_mask import LungMask
 from napari_alnct.core.lungs import segment_lungs
-from napari_alnct.core.network import scale_hu
 from napari_alnct.core.preprocess import PreparedScan, prepare
+from napari_alnct.core.second_look import second_look_logits
 from napari_alnct.core.volume import Volume
 
 Progress = Callable[[str, float], None]
-SECOND_LOOK_BATCH = 16
 STAGE_STARTS = {"lungs": 0.0, "resample": 0.08, "network": 0.2, "second look": 0.7, "done": 1.0}
 FloatArray = NDArray[np.float64]
 Result = TypeVar("Result")
@@ -239,7 +238,14 @@ class Detector:
         edge = self.recipe.classifier.patch_vox
         centres = np.rint(scan.geometry.world_to_index(peaks.positions_xyz_mm)).astype(int)
         return second_look_logits(
-            self._second, scan.hu, centres, edge, self.recipe.prepare, step=clock.step, pulse=clock.check
+            self._second,
+            scan.hu,
+            centres,
+            edge,
+            self.recipe.prepare,
+            n_mirrored=self.recipe.mirrored_looks,
+            step=clock.step,
+            pulse=clock.check,
         )
 
     def _final_logits(self, first: FloatArray, second: FloatArray | None) -> FloatArray:
@@ -261,76 +267,6 @@ class Detector:
             )
             for i, p in zip(order, peaks.positions_xyz_mm[order], strict=True)
         )
-
-
-def second_look_logits(
-    runner: Runner,
-    hu: NDArray[np.int16],
-    centres_zyx: NDArray[np.int_],
-    edge: int,
-    settings: PrepareSettings,
-    *,
-    step: Callable[[float], None] | None = None,
-    pulse: Callable[[], None] | None = None,
-) -> FloatArray:
-    """Give the classifier's logit of each mark; detection and calibration score with this alone.
-
-    Parameters
-    ----------
-    runner : Runner
-        Of a classifier network.
-    hu : ndarray of int16, shape (z, y, x)
-        Prepared scan.
-    centres_zyx : ndarray of int, shape (N, 3)
-        Middle voxels of the cubes.
-    edge : int
-        Voxels along each axis of a cube.
-    settings : PrepareSettings
-        Its window is the network's.
-    step : callable, optional
-        Called with the share done before every batch; may raise to stop.
-    pulse : callable, optional
-        Called before every convolution; may raise to stop.
-
-    Returns
-    -------
-    ndarray of float64, shape (N,)
-    """
-    logits = [np.zeros(0)]
-    for first in range(0, len(centres_zyx), SECOND_LOOK_BATCH):
-        if step:
-            step(first / len(centres_zyx))
-        part = centres_zyx[first : first + SECOND_LOOK_BATCH]
-        cubes = torch.from_numpy(np.stack([cut_cube(hu, centre, edge, settings.low_hu) for centre in part]))
-        x = scale_hu(cubes, settings.low_hu, settings.high_hu).unsqueeze(1)
-        logits.append(runner.run(x, pulse).double().numpy())
-    return np.concatenate(logits)
-
-
-def cut_cube(hu: NDArray[np.int16], centre_zyx: NDArray[np.int_], edge: int, fill_hu: float) -> NDArray[np.int16]:
-    """Give a cube of voxels around a centre, padded where it reaches outside.
-
-    Parameters
-    ----------
-    hu : ndarray of int16, shape (z, y, x)
-        Prepared scan.
-    centre_zyx : ndarray of int, shape (3,)
-        Becomes voxel ``edge // 2`` of the cube.
-    edge : int
-        Voxels along each axis.
-    fill_hu : float
-        Value outside the scan.
-
-    Returns
-    -------
-    ndarray of int16, shape (edge, edge, edge)
-    """
-    out = np.full((edge,) * 3, round(fill_hu), np.int16)
-    start = centre_zyx - edge // 2
-    source = tuple(slice(max(0, a), max(0, min(n, a + edge))) for a, n in zip(start, hu.shape, strict=True))
-    target = tuple(slice(s.start - a, s.stop - a) for s, a in zip(source, start, strict=True))
-    out[target] = hu[source]
-    return out
 
 
 def _keep(peaks: Peaks, is_near: NDArray[np.bool_], settings: DetectionSettings) -> Peaks:

@@ -208,6 +208,7 @@ def _recipe(settings: BuildSettings, materials: Materials, calibration: Calibrat
         first_stage_scale=calibration.first_stage_scale,
         operating_points=calibration.operating_points,
         first_stage_points=calibration.first_stage_points,
+        mirrored_looks=calibration.mirrored_looks,
         training=facts,
     )
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_alnct.core.detector import second_look_logits
 from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.inference import Runner
+from napari_alnct.core.second_look import MIRRORED_LOOKS, second_look_logits
 from napari_alnct.evaluation.froc import FP_RATES, FrocCurve, froc_curve
 from napari_alnct.evaluation.matching import ScanMatch
 from napari_alnct.io.atomic_file import replacing_text
@@ -52,7 +52,8 @@ class Calibration:
     ``combine``: detector weight, classifier weight, constant; ``first_stage_scale``:
     factor and constant without second look; ``operating_points``: false marks per
     scan, as text, to threshold; ``first_stage_points``: the same without second
-    look; ``results``: the figures for the model card.
+    look; ``results``: the figures for the model card; ``mirrored_looks``: how many of the
+    strongest marks were looked at again, mirrored, when the marks were scored.
     """
 
     combine: tuple[float, float, float]
@@ -60,6 +61,7 @@ class Calibration:
     operating_points: dict[str, float]
     first_stage_points: dict[str, float]
     results: dict[str, Any]
+    mirrored_looks: int = MIRRORED_LOOKS
 
 
 def score_held_out(
@@ -91,7 +93,7 @@ def score_held_out(
             host = with_donors(case, donors, N_DONORS, settings.crops.round_hu, 7000 + 100 * number + turn)
             marks = find_marks(first, host, prepare)
             edge = settings.classifier.patch_vox
-            logits = second_look_logits(second, host.hu, marks.index_zyx, edge, prepare)
+            logits = second_look_logits(second, host.hu, marks.index_zyx, edge, prepare, n_mirrored=MIRRORED_LOOKS)
             scored.append(ScoredMarks(marks, marks.peaks.logits, logits))
         log(f"held out {case.name}: {len(scored[-1].first)} marks, {len(host.diameters_mm)} nodules in the last turn")
     return scored
@@ -221,6 +223,7 @@ def read_calibration(path: Path) -> Calibration:
             operating_points=tables[0],
             first_stage_points=tables[1],
             results=dict(values["results"]),
+            mirrored_looks=int(values.get("mirrored_looks", 0)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
         raise SettingsError(

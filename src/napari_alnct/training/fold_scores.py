@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from napari_alnct.core.checkpoint import Checkpoint, read_checkpoint
 from napari_alnct.core.config import DetectionSettings
-from napari_alnct.core.detector import second_look_logits
 from napari_alnct.core.errors import ModelError
 from napari_alnct.core.inference import Runner, choose_precision
+from napari_alnct.core.second_look import MIRRORED_LOOKS, second_look_logits
 from napari_alnct.io.atomic_file import replacing_text
 from napari_alnct.training.build_run import Log
 from napari_alnct.training.cases import TrainingCase
@@ -39,7 +39,7 @@ OWN, CONTROL = "own", "control"  # sorts of what is no inserted nodule
 AS_IT_IS, LUNA16_SIZES, OWN_SIZES, PLAIN_LUNG = "as it is", "LUNA16's sizes", "the cubes' own sizes", "plain lung"
 KINDS = (AS_IT_IS, *(LUNA16_SIZES,) * N_TURNS, PLAIN_LUNG, *(OWN_SIZES,) * N_TURNS)  # of the searches of a scan
 FULLY_ANNOTATED = "LIDC-IDRI"  # of these every finding is marked or excluded, so a mark on nothing is an error
-SCORES_VERSION = 3
+SCORES_VERSION = 4
 ARRAYS = {
     "first": float,
     "second": float,
@@ -161,7 +161,7 @@ def _searches(
             turn=turn,
             kind=KINDS[turn],
             first=marks.peaks.logits,
-            second=second_look_logits(second, host.hu, marks.index_zyx, edge, prepare),
+            second=second_look_logits(second, host.hu, marks.index_zyx, edge, prepare, n_mirrored=MIRRORED_LOOKS),
             labels=marks.labels,
             positions_xyz_mm=marks.peaks.positions_xyz_mm,
             diameters_mm=marks.peaks.diameters_mm,

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from napari_alnct.core.config import PrepareSettings
-from napari_alnct.core.detector import cut_cube
 from napari_alnct.core.errors import JobCancelled, ModelError
 from napari_alnct.core.inference import Runner
+from napari_alnct.core.second_look import cut_cube
 from napari_alnct.training.build_run import BuildRun
 from napari_alnct.training.case_library import overview_of
 from napari_alnct.training.cases import TrainingCase

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from napari_alnct.core.dense import find_peaks, score_map
-from napari_alnct.core.detector import second_look_logits
 from napari_alnct.core.errors import GeometryError, JobCancelled, SettingsError
 from napari_alnct.core.evidence import EvidenceMap
 from napari_alnct.core.explain.activation import ACTIVATION_METHODS, activation_maps
@@ -19,6 +18,7 @@ from napari_alnct.core.explain.grids import layer_grids
 from napari_alnct.core.explain.inputs import NetworkInput
 from napari_alnct.core.geometry import Geometry, Triple
 from napari_alnct.core.inference import Runner
+from napari_alnct.core.second_look import second_look_logits
 from tests.core.explain import linear_networks as linear
 from tests.core.explain.small_networks import (
     EDGE,

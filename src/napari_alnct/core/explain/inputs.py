@@ -11,12 +11,12 @@ from torch import Tensor
 
 from napari_alnct.core.config import ClassifierNetSettings, DetectorNetSettings
 from napari_alnct.core.dense import MOST_OFFSET_CELLS
-from napari_alnct.core.detector import cut_cube
 from napari_alnct.core.errors import GeometryError
 from napari_alnct.core.explain.grids import CellGrid
 from napari_alnct.core.geometry import Geometry, Shape, Triple
 from napari_alnct.core.network import OUTPUT_STRIDE, cell_centre
 from napari_alnct.core.patches import padded_shape
+from napari_alnct.core.second_look import cut_cube
 
 DETECTOR_EDGE_VOX = 128  # the detector's input around a candidate
 SEARCH_CELLS = 2  # as far as a cell's offset can reach
