@@ -62,7 +62,12 @@ def coarse_grid(grid: Geometry, frame: Frame) -> Geometry:
 
 def smooth_max(a: Floats, b: Floats, radius_mm: float) -> Float64:
     """Give the larger of two fields with a rounded edge: the cut of two shapes."""
-    return np.asarray(0.5 * (a + b + np.sqrt((a - b) ** 2 + radius_mm**2)), dtype=np.float64)
+    result = np.asarray((a - b) ** 2)
+    result += radius_mm**2
+    np.sqrt(result, out=result)
+    result += a + b
+    result *= 0.5
+    return result.astype(np.float64, copy=False)
 
 
 def smooth_step(distance: Float64, width_mm: float) -> Float64:

@@ -20,6 +20,7 @@ Float64 = NDArray[np.float64]
 AIR_HU = -1000.0
 AWAY_FROM_AIR_HU = 100.0  # what the edge of painted air fades into
 Box = tuple[slice, slice, slice]
+BATCH_VOX = 2**16  # voxels whose distances are computed together: they stay in a core's cache
 
 
 def axes_mm(grid: Geometry) -> tuple[Float64, Float64, Float64]:
@@ -60,8 +61,8 @@ class Tubes:
         """Give the number of pieces."""
         return len(self.start_xyz_mm)
 
-    def select(self, keep: NDArray[np.bool_]) -> Tubes:
-        """Give some of the pieces."""
+    def select(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> Tubes:
+        """Give some of the pieces, by number or as true and false."""
         return Tubes(
             self.start_xyz_mm[keep], self.end_xyz_mm[keep], self.start_radius_mm[keep], self.end_radius_mm[keep]
         )
@@ -113,38 +114,69 @@ def tube_distances(grid: Geometry, tubes: Tubes, margin_mm: float) -> Iterator[t
     Yields
     ------
     int, tuple of slice, ndarray of float32
+        In the order of the size of the boxes.
     """
+    for numbers, boxes, distances in _batches(grid, tubes, margin_mm):
+        yield from zip(numbers.tolist(), boxes, distances, strict=True)
+
+
+def _batches(grid: Geometry, tubes: Tubes, margin_mm: float) -> Iterator[tuple[NDArray[np.intp], list[Box], Float32]]:
+    """Give pieces with boxes of one shape together: most are a few voxels wide, and one by one they take long."""
     axes = axes_mm(grid)
+    low, high = _corners_zyx(grid, tubes, margin_mm)
+    kept = np.flatnonzero((low < high).all(axis=1))
+    shapes = high[kept] - low[kept]
+    order = np.lexsort(shapes.T)
+    kept, shapes = kept[order], shapes[order]
+    changes = np.flatnonzero((shapes[1:] != shapes[:-1]).any(axis=1)) + 1
+    for numbers, alike in zip(np.split(kept, changes), np.split(shapes, changes), strict=True):
+        at_once = max(1, BATCH_VOX // max(1, int(np.prod(alike[:1]))))
+        for first in range(0, len(numbers), at_once):
+            part = numbers[first : first + at_once]
+            z, y, x = (axes[k][low[part, k, None] + np.arange(alike[0, k])] for k in range(3))
+            yield part, _boxes(low[part], high[part]), _distances(tubes.select(part), z, y, x)
+
+
+def _corners_zyx(grid: Geometry, tubes: Tubes, margin_mm: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Give the first voxel of the box of each piece, and the one behind its last."""
     origin, spacing = np.asarray(grid.origin_xyz_mm), np.asarray(grid.spacing_zyx_mm)[::-1]
     reach = np.maximum(tubes.start_radius_mm, tubes.end_radius_mm)[:, None] + margin_mm
     low = np.ceil((np.minimum(tubes.start_xyz_mm, tubes.end_xyz_mm) - reach - origin) / spacing).astype(int)
     high = np.floor((np.maximum(tubes.start_xyz_mm, tubes.end_xyz_mm) + reach - origin) / spacing).astype(int) + 1
-    low, high = np.maximum(low, 0), np.minimum(high, grid.shape_zyx[::-1])
-    for i in np.flatnonzero((low < high).all(axis=1)):
-        (x0, y0, z0), (x1, y1, z1) = low[i].tolist(), high[i].tolist()
-        box = (slice(z0, z1), slice(y0, y1), slice(x0, x1))
-        yield int(i), box, _distance(tubes, int(i), axes[0][z0:z1], axes[1][y0:y1], axes[2][x0:x1])
+    return np.maximum(low, 0)[:, ::-1], np.minimum(high, grid.shape_zyx[::-1])[:, ::-1]
 
 
-def _distance(tubes: Tubes, i: int, z: Float64, y: Float64, x: Float64) -> Float32:
-    p, step = tubes.start_xyz_mm[i], tubes.end_xyz_mm[i] - tubes.start_xyz_mm[i]
-    length2 = max(float(step @ step), 1e-9)
-    r0, dr = float(tubes.start_radius_mm[i]), float(tubes.end_radius_mm[i] - tubes.start_radius_mm[i])
-    qx, qy, qz = (x - p[0]).astype(np.float32), (y - p[1]).astype(np.float32), (z - p[2]).astype(np.float32)
-    sx, sy, sz = step.astype(np.float32)
-    along = ((qz * sz)[:, None] + qy * sy)[:, :, None] + qx * sx
-    square = ((qz * qz)[:, None] + qy * qy)[:, :, None] + qx * qx
-    t = np.clip(along * np.float32(1 / length2), 0, 1)
+def _boxes(low_zyx: NDArray[np.intp], high_zyx: NDArray[np.intp]) -> list[Box]:
+    corners = zip(low_zyx.tolist(), high_zyx.tolist(), strict=True)
+    return [(slice(z0, z1), slice(y0, y1), slice(x0, x1)) for (z0, y0, x0), (z1, y1, x1) in corners]
+
+
+def _distances(tubes: Tubes, z: Float64, y: Float64, x: Float64) -> Float32:
+    """Give the distances of B pieces in boxes of one shape with axes (B, n), shape (B, z, y, x)."""
+    start, step = tubes.start_xyz_mm, tubes.end_xyz_mm - tubes.start_xyz_mm
+    length2 = np.array([max(float(one @ one), 1e-9) for one in step])[:, None, None, None]
+    r0, dr = (r[:, None, None, None] for r in (tubes.start_radius_mm, tubes.end_radius_mm - tubes.start_radius_mm))
+    qz, qy, qx = ((axis - start[:, k, None]).astype(np.float32) for k, axis in ((2, z), (1, y), (0, x)))
+    sx, sy, sz = step.astype(np.float32).T[:, :, None]
+    along = _outer_sum(qz * sz, qy * sy, qx * sx)
+    square = _outer_sum(qz * qz, qy * qy, qx * qx)
+    t = along * (1 / length2).astype(np.float32)
+    np.clip(t, 0, 1, out=t)
     along *= 2
-    along -= t * np.float32(length2)
+    along -= t * length2.astype(np.float32)
     along *= t
     square -= along
     np.maximum(square, 0, out=square)
     np.sqrt(square, out=square)
-    t *= np.float32(dr)
-    t += np.float32(r0)
+    t *= dr.astype(np.float32)
+    t += r0.astype(np.float32)
     square -= t
     return square
+
+
+def _outer_sum(z: Float32, y: Float32, x: Float32) -> Float32:
+    """Give z + y + x for all voxels of boxes with axes (B, n)."""
+    return (z[:, :, None] + y[:, None, :])[..., None] + x[:, None, None, :]
 
 
 def paint_tubes(
@@ -172,13 +204,16 @@ def paint_tubes(
     share = np.minimum((tubes.start_radius_mm + tubes.end_radius_mm) / (2 * thinnest), 1.0) ** 2
     away_hu = around_hu if around_hu is not None else AIR_HU if bright else AWAY_FROM_AIR_HU
     winner = np.maximum if bright else np.minimum
-    for i, box, distance in tube_distances(grid, tubes.at_least(thinnest), edge_mm / 2):
-        distance *= np.float32(-1 / edge_mm)
-        distance += np.float32(0.5)
-        np.clip(distance, 0, 1, out=distance)
-        distance *= np.float32((inside_hu - away_hu) * share[i])
-        distance += np.float32(away_hu)
-        winner(hu[box], distance, out=hu[box])
+    contrast = ((inside_hu - away_hu) * share).astype(np.float32)
+    for numbers, boxes, distances in _batches(grid, tubes.at_least(thinnest), edge_mm / 2):
+        distances *= np.float32(-1 / edge_mm)
+        distances += np.float32(0.5)
+        np.clip(distances, 0, 1, out=distances)
+        distances *= contrast[numbers][:, None, None, None]
+        distances += np.float32(away_hu)
+        for box, painted in zip(boxes, distances, strict=True):
+            part = hu[box]
+            winner(part, painted, out=part)
 
 
 class Upsampler:
