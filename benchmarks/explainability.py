@@ -196,7 +196,9 @@ def write_document() -> None:
         "plausible to a reader, F rows whether it is true to the network; they are never merged. No reader study has "
         "been made.", "",
         "## What failed", "",
-        *(missed(document) or ["Nothing that was run, on phantoms."]), "",
+        f"On unseen phantoms, {shown_row(document)['name']}:", "",
+        *(missed(document) or ["- nothing that was run"]), "",
+        *(["On held-out nodules:", "", *(missed(nodules) or ["- nothing that was run"]), ""] if nodules else []),
         *section("Unseen phantoms", document),
     ]  # fmt: skip
     if nodules is None:

@@ -78,7 +78,7 @@ def test_every_measure_has_a_figure(whole_run: tuple[dict[str, Any], Path]) -> N
         ("F9", "Pearson's r with occlusion, median"),
         ("F9", "maximum within 8 mm of occlusion's"),
     }
-    assert row["name"] == "hirescam @ encoder.stages.1"
+    assert row["name"] == "hirescam @ encoder.stages.0"
 
 
 def test_baselines_stand_beside_every_map(whole_run: tuple[dict[str, Any], Path]) -> None:

@@ -30,7 +30,7 @@ from tests.batch.tiny_patches import EDGE, PREPARE, small_network, write_patches
 from tests.core.explain.linear_networks import checkpoint_of
 from tests.core.explain.small_networks import ISOTROPIC, classifier, noise_scan
 
-HIRESCAM = ExplainWish(method="hirescam")
+HIRESCAM = ExplainWish(method="hirescam", layer="encoder.stages.1")
 
 
 @pytest.fixture(scope="module")

@@ -66,9 +66,9 @@ def test_the_documented_lines_explain_a_patch(
     assert run(folder, "--patch", folder / "patches" / "val" / patch) == 0
     assert names(folder) == [*(f"{stem}{suffix}" for suffix in (".json", ".mha", ".png")), "summary.json"]
     one = read_evidence(folder / "out" / f"{stem}.mha")
-    assert (one.method, one.layer, one.score_name) == (DEFAULT_METHOD, "encoder.stages.1", "second look")
+    assert (one.method, one.layer, one.score_name) == (DEFAULT_METHOD, "encoder.stages.0", "second look")
     out = capsys.readouterr().out
-    assert f"{patch}: second look, logit {one.logit:+.2f}; {DEFAULT_METHOD} at encoder.stages.1" in out
+    assert f"{patch}: second look, logit {one.logit:+.2f}; {DEFAULT_METHOD} at encoder.stages.0" in out
     assert "Not a medical device" in out
 
 

@@ -194,14 +194,14 @@ def test_the_checkpoint_and_the_networks_stay(hu: np.ndarray) -> None:
 
 
 def test_layers_and_defaults(explainer: Explainer) -> None:
-    """Whole stages, finest first; the default is the last one of 4 voxels; the second look comes first."""
+    """Whole stages, finest first; the defaults have cells of 2 and of 4 voxels; the second look comes first."""
     offered = {choice.name for choice in explainer.layers("first stage")}
     assert offered == {*(f"encoder.stages.{k}" for k in range(4)), "merges.0", "merges.1"}
     assert explainer.score_names == ("second look", "first stage")
     assert [(c.name, c.stride) for c in explainer.layers("second look")] == [
         (f"encoder.stages.{k}", 2 ** (k + 1)) for k in range(4)
     ]
-    assert explainer.default_layer("second look") == "encoder.stages.1"
+    assert explainer.default_layer("second look") == "encoder.stages.0"
     assert explainer.default_layer("first stage") == "merges.1"
 
 

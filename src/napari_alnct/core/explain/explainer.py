@@ -33,7 +33,9 @@ ScoreName = Literal["second look", "first stage"]
 SCORE_NAMES: tuple[str, ...] = get_args(ScoreName)
 METHODS = (*ACTIVATION_METHODS, "integrated gradients", "occlusion")
 DEFAULT_METHOD = "hirescam"
-DEFAULT_STRIDE = 4  # input voxels per cell of the layer that is explained unless another is named
+# Input voxels per cell of the layer that is explained unless another is named: what `explain-eval` says of the
+# bundled model on real nodules (EXPLAINABILITY.md). The first stage was not judged; 4 is its finest whole resolution.
+DEFAULT_STRIDES = {"second look": 2, "first stage": 4}
 INPUT = "input"  # layer's name in maps of methods that work on voxels
 BATCH = 8
 UNITS = {
@@ -107,9 +109,9 @@ class Explainer:
         return tuple(sorted(choices, key=lambda choice: choice.stride))
 
     def default_layer(self, score_name: str) -> str:
-        """Give the layer that is explained unless another is named: the last one with 4 voxels per cell."""
+        """Give the layer that is explained unless another is named: the last one with cells as in `DEFAULT_STRIDES`."""
         choices = self.layers(score_name)
-        fitting = [choice.name for choice in choices if choice.stride == DEFAULT_STRIDE]
+        fitting = [choice.name for choice in choices if choice.stride == DEFAULT_STRIDES[score_name]]
         return fitting[-1] if fitting else choices[0].name
 
     def explain(
