@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_alnct.data.phantom import make_phantom, small_settings
+from napari_alnct.io.metaimage import write_metaimage
 from napari_alnct.io.review_report import ReportOptions, mark_picture
 
 IMAGES = Path(__file__).with_name("images")
@@ -28,6 +32,7 @@ PLUGIN = "napari-alnct"
 WINDOW = (1280, 800)
 COLOURS = 255  # of a palette PNG: below 300 kB each, and the rings keep their colour
 TIMEOUT_MS = 300_000
+SHEET_OF = 2  # the candidate of `explanation.png`: a small one
 
 
 def save(picture: np.ndarray, path: Path) -> None:
@@ -151,7 +156,33 @@ def make_explanation(folder: Path, sample: str) -> None:
     viewer.close()
 
 
-PARTS = {"widgets": make, "reading": make_reading, "explanation": make_explanation}
+def make_explanation_sheet(folder: Path, sample: str) -> None:
+    """Make the picture that `gradcam` draws of a candidate, of the small phantom whatever the sample is.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to put it.
+    sample : str
+        Not used.
+    """
+    scan = make_phantom(small_settings(seed=7)).volume
+    with tempfile.TemporaryDirectory() as name:
+        path, table, out = Path(name) / "phantom.mhd", Path(name) / "candidates.csv", Path(name) / "maps"
+        write_metaimage(path, scan.in_source_order(scan.hu), scan.source_geometry)
+        command = [sys.executable, "-m", "napari_alnct.cli.app"]
+        subprocess.run([*command, "detect", path, "--out", table], check=True)
+        subprocess.run([*command, "gradcam", "--scan", path, "--candidates", table, "--out-dir", out], check=True)
+        pictures = sorted(out.glob("*.png"))
+        save(np.asarray(Image.open(pictures[SHEET_OF]).convert("RGB")), folder / "explanation.png")
+
+
+PARTS = {
+    "widgets": make,
+    "reading": make_reading,
+    "explanation": make_explanation,
+    "explanation-sheet": make_explanation_sheet,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Make the pictures of docs/images.")
