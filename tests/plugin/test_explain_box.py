@@ -161,6 +161,11 @@ def seen(viewer: Any) -> set[str]:
     return {layer.metadata[EVIDENCE_KEY]["candidate"] for layer in evidence_of(viewer) if layer.visible}
 
 
+def drawn(viewer: Any) -> list[str]:
+    """Give the candidate of each layer of evidence, visible or not."""
+    return [layer.metadata[EVIDENCE_KEY]["candidate"] for layer in evidence_of(viewer)]
+
+
 def give_keyboard(viewer: Any, qtbot: Any) -> Any:
     window = viewer.window._qt_window
     window.activateWindow()
@@ -237,6 +242,35 @@ def test_the_heat_map_goes_when_the_keyboard_goes_to_another_window(
     assert not box._hold.is_held
 
 
+def test_the_layers_follow_when_the_reader_rests(
+    viewer: Any, qtbot: Any, ball: Callable[..., Volume], fake: FakeJobs
+) -> None:
+    """Two layers whatever the number of marks; a key shows the right one at once; an unexplained mark has none."""
+    dock = open_reading(viewer, qtbot, ball())
+    box = dock.review_tab.explain_box
+    box.explain_all()
+    wait(qtbot, box)
+    box.show_.keep_only({f"mark {k + 1}": PLACES[k] for k in (0, 1)})  # mark 3 is not explained
+    canvas = give_keyboard(viewer, qtbot)
+    before = evidence_of(viewer)
+    for name in ("mark 2", "mark 1", "mark 2"):
+        dock.commands.run("next_mark" if name == "mark 2" else "previous_mark")
+        qtbot.keyPress(canvas, Qt.Key.Key_H)
+        assert seen(viewer) == {name}
+        qtbot.keyRelease(canvas, Qt.Key.Key_H)
+        assert seen(viewer) == set()
+        assert evidence_of(viewer) == before
+    dock.commands.run("previous_mark")
+    qtbot.waitUntil(lambda: drawn(viewer) == ["mark 1"] * 2, timeout=WAIT_MS)
+    assert evidence_of(viewer) == before
+    dock.reading.session.go_to(3)
+    assert seen(viewer) == set()
+    qtbot.waitUntil(lambda: evidence_of(viewer) == [], timeout=WAIT_MS)
+    dock.reading.session.go_to(2)
+    qtbot.waitUntil(lambda: drawn(viewer) == ["mark 2"] * 2, timeout=WAIT_MS)
+    assert seen(viewer) == set()
+
+
 # -- words ----------------------------------------------------------------------------------------------
 
 
@@ -250,7 +284,8 @@ def test_the_box_tells_scale_unit_caveat_and_what_was_explained(
     box.all_button.click()
     wait(qtbot, box)
     assert [target.name for target in fake.asked[0][1]] == ["mark 1", "mark 2", "mark 3"]
-    assert len(evidence_of(viewer)) == 6
+    assert len(box.show_.maps) == 3
+    assert drawn(viewer) == ["mark 1"] * 2
     assert any(CAPTION in label.text() for label in box.findChildren(QLabel) if label.isVisibleTo(dock))
     assert box.legend.texts[0] == "supports 0 to 2.5"
     assert box.legend.texts[-2:] == ["Unit: logit per cell.", SHARED_SCALE]
@@ -260,6 +295,7 @@ def test_the_box_tells_scale_unit_caveat_and_what_was_explained(
     assert seen(viewer) == {"mark 1"}
     dock.commands.run("next_mark")
     assert seen(viewer) == {"mark 2"}
+    assert drawn(viewer) == ["mark 2"] * 2
     assert "<b>Mark 2</b>" in box.text.text()
     box.relative_box.click()
     assert box.legend.texts[0] == "supports 0 to 1.5"
@@ -347,7 +383,12 @@ def test_a_second_reader_gets_no_explanation_before_the_lock(
     dock.reading.session.end_first_read()
     box.explain_all()
     wait(qtbot, box)
-    assert evidence_of(viewer)
+    names = [target.name for target in fake.asked[0][1]]
+    assert [one.candidate for one in box.show_.maps] == names != []
+    assert evidence_of(viewer) == []  # no mark is looked at
+    dock.commands.run("next_mark")
+    qtbot.waitUntil(lambda: drawn(viewer) == [names[0]] * 2, timeout=WAIT_MS)
+    assert seen(viewer) == set()
 
 
 # -- jobs and end -----------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from napari_alnct.plugin._explain_layers import (
     score_layer,
     why_no_layer,
 )
+from napari_alnct.plugin._explain_show import EvidenceShow
 from napari_alnct.plugin._layers import ct_layer
 from napari_alnct.plugin._viewport import add_quietly
 from tests.core.tiny_models import write_tiny_model
@@ -137,6 +138,34 @@ def test_napari_reads_out_each_cell_at_its_place(ball: Callable[..., Volume]) ->
         viewer.dims.point = world[::-1]
         support, against = (float(layers[kind].get_value(world[::-1], world=True) or 0) for kind in (SUPPORTS, AGAINST))
         assert support - against == pytest.approx(float(one.values[tuple(cell)]), abs=1e-6)
+
+
+def test_the_layers_in_view_have_the_numbers_of_the_file_at_every_mark(
+    ball: Callable[..., Volume], tmp_path: Path
+) -> None:
+    """One pair goes from mark to mark: there and back, it is the exported map of the mark that is looked at."""
+    volume = ball(centre_xyz_mm=CENTRE_XYZ_MM, spacing_zyx_mm=(2.5, 0.7, 0.9))
+    corner = tuple(float(v) for v in volume.geometry.index_to_world([1, 2, 3]))
+    places = {"mark 1": CENTRE_XYZ_MM, "mark 2": corner, "mark 3": (18.3, -25.1, 40.7)}
+    maps = {name: made_up_map(place, name, peak=1.0 / k) for k, (name, place) in enumerate(places.items(), start=1)}
+    viewer = ViewerModel()
+    add_quietly(viewer, ct_layer(volume))
+    show = EvidenceShow(viewer)
+    show.put(volume, list(maps.values()))
+    show.is_on = True
+    for name in ("mark 1", "mark 2", "mark 3", "mark 2", "mark 1"):
+        show.go_to(name)
+        one = maps[name]
+        write_evidence(tmp_path / f"{name}.mha", one, SharedScale(limit=1.0))
+        image = sitk.ReadImage(str(tmp_path / f"{name}.mha"))
+        part, geometry = cells_in_scan(one.values, one.geometry, volume)
+        index = np.random.default_rng(0).uniform(0, np.subtract(part.shape, 1), (N_POINTS, 3))
+        world = geometry.index_to_world(index)
+        seen = seen_at({layer.metadata[EVIDENCE_KEY]["kind"]: layer for layer in show.layers_of(name)}, world)
+        filed = np.array([image.EvaluateAtPhysicalPoint(point, sitk.sitkLinear) for point in world.tolist()])
+        assert np.abs(seen - filed).max() <= MOST_DIFFERENCE
+        assert (np.sign(seen) == np.sign(filed))[np.abs(filed) > MOST_DIFFERENCE].all()
+    show.close()
 
 
 # -- place and extent -----------------------------------------------------------------------------------

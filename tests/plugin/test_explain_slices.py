@@ -39,6 +39,7 @@ def test_evidence_comes_and_goes_at_every_slice(view: Any) -> None:
         view.go_to(place_of(view, index))
         show = EvidenceShow(view.viewer, [side.viewer for side in view.sides])
         show.put(view.volume, [made_up_map(place_of(view, n_slices // 2))])
+        show.go_to("mark 1")
         assert (view.main.index, view.viewer.dims.range[0].step) == (index, CELL_MM)
         show.close()
         assert (view.main.index, view.viewer.dims.range[0].step) == (index, SLICE_MM)

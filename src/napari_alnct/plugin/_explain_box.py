@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtCore import QSignalBlocker, QTimer, Signal
 from qtpy.QtWidgets import QWidget
 
 from napari_alnct.core.errors import AlnctError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Work = Callable[[Job], Any]
 NO_CANDIDATE = "No mark is chosen."
 CANCELLED = "Cancelled. Nothing was changed."
+REST_MS = 250  # without a jump, after which the layers follow
 
 
 class Source(Protocol):
@@ -54,9 +55,12 @@ class ExplainBox(ExplainControls):
     -------
     refused : (str,)
         Why something could not be done; it stands in the box too.
+    explained : (tuple of EvidenceMap,)
+        Maps were computed; they are not shown yet.
     """
 
     refused = Signal(str)
+    explained = Signal(object)
 
     def __init__(self, show: EvidenceShow, source: Source, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -67,6 +71,9 @@ class ExplainBox(ExplainControls):
         self._reasons: dict[str, str] = {}
         self._agreements: dict[str, tuple[EvidenceMap, Agreement]] = {}
         self._hold, self._hold_key = KeyHold(self), ""
+        self._rest = QTimer(self, singleShot=True, interval=REST_MS)
+        self._rest.timeout.connect(show.catch_up)
+        show.later = self._rest.start
         self._connect()
         show.changed.connect(self._on_shown)
         self.follow()
@@ -249,8 +256,10 @@ class ExplainBox(ExplainControls):
     def _take(self, subject: Subject, value: Explanation) -> None:
         self.options.show_offers(value.offers)
         self._reasons = {name: text for name, text in self._reasons.items() if self._is_open(name)} | value.reasons
+        self.explained.emit(value.maps)
         self.show_.put(subject.volume, value.maps)
         self.follow()
+        self.show_.catch_up()
         hint = "" if self.show_.is_on else f" Hold {self._hold_key or 'the button'} to see the heat map."
         left_out = [f"{name.capitalize()}: {text}." for name, text in value.reasons.items()]
         self.message.setText(" ".join([f"Explained in {value.seconds:.1f} s.{hint}", *left_out]))
@@ -293,6 +302,7 @@ class ExplainBox(ExplainControls):
             self.job.drop()
             self._end()
         self._hold.end()
+        self._rest.stop()
         self._explaining.forget()
         self._reasons, self._agreements = {}, {}
         self.message.setText("")
@@ -312,6 +322,7 @@ class ExplainBox(ExplainControls):
     def dispose(self) -> None:
         """Remove the layers and let go of the viewer."""
         self.show_.changed.disconnect(self._on_shown)
+        self.show_.later = None
         self.reset()
         self.show_.close()
 

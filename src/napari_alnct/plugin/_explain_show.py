@@ -1,13 +1,14 @@
 """Which evidence is seen: layers of a scan's maps in the main viewer and the side planes; no Qt.
 
-A map explains the score of one candidate and reaches over its neighbours, so only the maps of the *current*
-candidate are seen, and only while they are switched on or a key is held. All candidates share one colour scale.
+A map explains the score of one candidate and reaches over its neighbours, so only the map of the *current*
+candidate has layers, and they are seen only while they are switched on or a key is held. The other maps wait in
+memory. All candidates share one colour scale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -23,6 +24,7 @@ from napari_alnct.plugin._explain_layers import (
     score_layer,
     why_no_layer,
 )
+from napari_alnct.plugin._explain_pair import EvidencePair, relabel
 from napari_alnct.plugin._layer_copies import LayerCopies
 from napari_alnct.plugin._viewport import add_quietly
 
@@ -30,15 +32,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 SAME_PLACE_MM = 0.01
-
-
-@dataclass(eq=False)
-class _Shown:
-    """A map and what is drawn of it; the copies by layer."""
-
-    one: EvidenceMap
-    layers: list[Any] = field(default_factory=list)
-    copies: list[LayerCopies] = field(default_factory=list)
 
 
 class EvidenceShow:
@@ -51,22 +44,37 @@ class EvidenceShow:
     side_viewers : sequence of napari.components.ViewerModel
         Show the same.
 
+    Attributes
+    ----------
+    later : callable or None
+        Has `catch_up` called soon, and not before the reader rests: a jump with nothing switched on then leaves the
+        layers for later. None: at once.
+
     Signals
     -------
     changed : ()
         What can be seen, or is seen, is something else.
+    seen : (EvidenceMap,)
+        The map of the current candidate came into view: switched on, held, or its layer made visible by hand. Of
+        each map once in a showing, which lasts until nothing is switched on, held or visible.
     """
 
     changed = Signal()
+    seen = Signal(object)
 
     def __init__(self, viewer: ViewerModel, side_viewers: Sequence[ViewerModel] = ()) -> None:
         self.viewer, self._sides = viewer, list(side_viewers)
         self.volume: Volume | None = None
-        self._shown: dict[str, _Shown] = {}
+        self._maps: dict[str, EvidenceMap] = {}
         self._current: str | None = None
         self._is_on = self._is_held = False
         self._is_relative, self._is_smooth = False, True
         self._scores: tuple[Any, LayerCopies] | None = None
+        self._pair = EvidencePair(viewer, self._sides, self._tell_seen)
+        self._taken_out: set[tuple[str, str]] = set()  # candidate and kind of layers that the user took out
+        self._told: list[EvidenceMap] = []  # what came into view since the showing began
+        self._is_drawing = False
+        self.later: Callable[[], None] | None = None
         viewer.layers.events.removed.connect(self._on_removed)
 
     # -- the maps ---------------------------------------------------------------------------
@@ -74,12 +82,12 @@ class EvidenceShow:
     @property
     def maps(self) -> tuple[EvidenceMap, ...]:
         """Give the maps of the scan."""
-        return tuple(shown.one for shown in self._shown.values())
+        return tuple(self._maps.values())
 
     def layers_of(self, candidate: str) -> tuple[Any, ...]:
-        """Give the layers of a candidate in the main viewer; none when nothing supports its score."""
-        shown = self._shown.get(candidate)
-        return () if shown is None else tuple(shown.layers)
+        """Give the layers of a candidate in the main viewer; none unless it is the current one and has support."""
+        one = self._pair.one
+        return () if one is None or one is not self._maps.get(candidate) else tuple(self._pair.layers.values())
 
     def put(self, volume: Volume, maps: Sequence[EvidenceMap]) -> None:
         """Take maps; those of another scan, model, score, layer or method are removed first.
@@ -98,20 +106,15 @@ class EvidenceShow:
         if volume is not self.volume:
             self.clear()
         self.volume = volume
-        for one in maps:
-            self._drop(one.candidate)
-            self._shown[one.candidate] = _Shown(one)
-        for one in maps:
-            self._draw(self._shown[one.candidate], volume)
-        self._scale()
-        self._show()
+        names = {one.candidate for one in maps}
+        self._maps.update({one.candidate: one for one in maps})
+        self._taken_out = {(name, kind) for name, kind in self._taken_out if name not in names}
+        self.catch_up()
 
     def map_at(self, candidate: str, position_xyz_mm: Triple) -> EvidenceMap | None:
         """Give the map of a candidate, None when there is none or the candidate has moved since."""
-        shown = self._shown.get(candidate)
-        if shown is None or _distance(shown.one.position_xyz_mm, position_xyz_mm) > SAME_PLACE_MM:
-            return None
-        return shown.one
+        one = self._maps.get(candidate)
+        return None if one is None or _distance(one.position_xyz_mm, position_xyz_mm) > SAME_PLACE_MM else one
 
     def keep_only(self, places_xyz_mm: Mapping[str, Triple]) -> None:
         """Remove the maps of candidates that are not there, or not at that place, any more.
@@ -121,24 +124,18 @@ class EvidenceShow:
         places_xyz_mm : mapping of str to tuple of float
             Candidate to place, LPS mm.
         """
-        for candidate in list(self._shown):
-            place = places_xyz_mm.get(candidate)
-            if place is None or self.map_at(candidate, place) is None:
-                self._drop(candidate)
-        self._scale()
+        gone = [
+            name for name in self._maps if name not in places_xyz_mm or self.map_at(name, places_xyz_mm[name]) is None
+        ]
+        for name in gone:
+            del self._maps[name]
+        if gone:
+            self.catch_up()
 
     def reason(self, candidate: str) -> str:
         """Give in words why an explained candidate has no layer; empty when it has one."""
-        shown = self._shown.get(candidate)
-        return "" if shown is None or self.volume is None else why_no_layer(shown.one, self.volume)
-
-    def _draw(self, shown: _Shown, volume: Volume) -> None:
-        limit = self.limit_of(shown.one)
-        for layer_data in evidence_layers(shown.one, volume, limit, is_relative=self._is_relative):
-            layer_data[1]["interpolation2d"] = self._interpolation
-            layer = add_quietly(self.viewer, layer_data, above=volume)
-            shown.layers.append(layer)
-            shown.copies.append(LayerCopies(layer, self._sides))
+        one = self._maps.get(candidate)
+        return "" if one is None or self.volume is None else why_no_layer(one, self.volume)
 
     # -- the scale ----------------------------------------------------------------------------
 
@@ -163,19 +160,14 @@ class EvidenceShow:
         self.changed.emit()
 
     def _scale(self) -> None:
-        """Give every layer the scale that holds now, and a name that tells a relative one."""
-        assert self.volume is not None or not self._shown
-        for shown in self._shown.values():
-            limits = (0.0, self.limit_of(shown.one))
-            for layer in shown.layers:
-                kind = layer.metadata[EVIDENCE_KEY]["kind"]
-                layer.metadata[EVIDENCE_KEY]["is_relative"] = self._is_relative
-                if self.volume is not None:
-                    layer.name = evidence_name(kind, shown.one, self.volume, is_relative=self._is_relative)
-                if tuple(layer.contrast_limits_range) != limits:
-                    layer.contrast_limits_range = limits
-                if tuple(layer.contrast_limits) != limits:
-                    layer.contrast_limits = limits
+        """Give the layers the scale that holds now, and a name that tells a relative one."""
+        one = self._pair.one
+        if one is None or self.volume is None:
+            return
+        for kind, layer in self._pair.layers.items():
+            layer.metadata[EVIDENCE_KEY]["is_relative"] = self._is_relative
+            name = evidence_name(kind, one, self.volume, is_relative=self._is_relative)
+            relabel(layer, name, (0.0, self.limit_of(one)))
 
     @property
     def _interpolation(self) -> str:
@@ -189,7 +181,7 @@ class EvidenceShow:
     @is_smooth.setter
     def is_smooth(self, is_smooth: bool) -> None:
         self._is_smooth = is_smooth
-        for layer in [layer for shown in self._shown.values() for layer in shown.layers]:
+        for layer in self._pair.layers.values():
             layer.interpolation2d = self._interpolation
         self.changed.emit()
 
@@ -222,13 +214,66 @@ class EvidenceShow:
             self._show()
 
     def _show(self) -> None:
-        """Let only the current candidate's layers be seen, when they are switched on or held."""
-        for name, shown in self._shown.items():
-            is_seen = (self._is_on or self._is_held) and name == self._current
-            for layer in shown.layers:
-                if layer.visible != is_seen:
-                    layer.visible = is_seen
+        """Let the current candidate's layers be seen when they are switched on or held."""
+        with self._drawing():
+            is_wanted = self._is_on or self._is_held
+            if is_wanted or self.later is None:
+                self._draw()
+            is_ready = self._pair.one is self._current_map
+            self._pair.see(is_wanted and is_ready)
+            if self.later is None:
+                self._pair.tidy()
+            elif not is_ready or self._pair.has_idle:
+                self.later()
         self.changed.emit()
+
+    def catch_up(self) -> None:
+        """Bring the layers to the current candidate's map, and take out those that it does not need."""
+        with self._drawing():
+            self._draw()
+            self._pair.tidy()
+            self._scale()
+            self._pair.see(self._is_on or self._is_held)
+        self.changed.emit()
+
+    @property
+    def _current_map(self) -> EvidenceMap | None:
+        return None if self._current is None else self._maps.get(self._current)
+
+    def _draw(self) -> None:
+        """Draw the current candidate's map, hidden, unless it is drawn."""
+        one, volume = self._current_map, self.volume
+        if one is self._pair.one:
+            return
+        layers = []
+        if one is not None and volume is not None:
+            layers = evidence_layers(one, volume, self.limit_of(one), is_relative=self._is_relative)
+        kept = [
+            data for data in layers if (self._current, data[1]["metadata"][EVIDENCE_KEY]["kind"]) not in self._taken_out
+        ]
+        for _, attributes, _ in kept:
+            attributes["interpolation2d"] = self._interpolation
+        self._pair.draw(one, volume, kept)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Tell once, at the end, that a map has come into view."""
+        self._is_drawing = True
+        try:
+            yield
+        finally:
+            self._is_drawing = False
+        self._tell_seen()
+
+    def _tell_seen(self) -> None:
+        if self._is_drawing:
+            return
+        one, is_seen = self._pair.one, self._pair.is_seen
+        if not (is_seen or self._is_on or self._is_held):
+            self._told = []
+        elif is_seen and one is not None and all(told is not one for told in self._told):
+            self._told.append(one)
+            self.seen.emit(one)
 
     # -- the score map ---------------------------------------------------------------------------
 
@@ -258,11 +303,6 @@ class EvidenceShow:
 
     # -- leaving -----------------------------------------------------------------------------------
 
-    def _drop(self, candidate: str) -> None:
-        shown = self._shown.pop(candidate, None)
-        if shown is not None:
-            _remove(self.viewer, shown)
-
     def _drop_scores(self) -> None:
         scores, self._scores = self._scores, None
         if scores is not None:
@@ -273,9 +313,8 @@ class EvidenceShow:
 
     def forget_maps(self) -> None:
         """Remove the maps; the score map stays."""
-        for candidate in list(self._shown):
-            self._drop(candidate)
-        self.changed.emit()
+        self._maps, self._taken_out = {}, set()
+        self.catch_up()
 
     def clear(self) -> None:
         """Remove all layers, forget the scan, and switch off."""
@@ -291,25 +330,15 @@ class EvidenceShow:
         if self._scores is not None and layer is self._scores[0]:
             self._drop_scores()
             self.changed.emit()
-        for shown in self._shown.values():
-            if layer in shown.layers:
-                place = shown.layers.index(layer)
-                shown.layers.pop(place)
-                shown.copies.pop(place).close()
+        kind = self._pair.let_go(layer)
+        if kind and self._pair.one is not None:
+            self._taken_out.add((self._pair.one.candidate, kind))
+            self._tell_seen()
 
     def close(self) -> None:
         """Remove all layers and let go of the viewer."""
         self.clear()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
-
-
-def _remove(viewer: ViewerModel, shown: _Shown) -> None:
-    for copies in shown.copies:
-        copies.close()
-    layers, shown.layers, shown.copies = shown.layers, [], []
-    for layer in layers:
-        if layer in viewer.layers:
-            viewer.layers.remove(layer)
 
 
 def _kind(one: EvidenceMap) -> tuple[str, ...]:

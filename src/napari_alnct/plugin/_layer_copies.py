@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 LOOK = ("opacity", "contrast_limits_range", "contrast_limits", "colormap", "gamma", "blending", "interpolation2d")
-FIXED = ("scale", "translate", "units", "axis_labels", "projection_mode", "rgb")
+PLACED = ("scale", "translate", "name", "metadata")  # what other values bring with them
+FIXED = ("units", "axis_labels", "projection_mode", "rgb")
 FOLLOWED = ("visible", *LOOK)
 
 
@@ -35,10 +36,17 @@ class LayerCopies:
         self._follow()
 
     def _follow(self, event: Any = None) -> None:
-        """Make the copies what the source is now; what has not changed is left alone."""
+        """Make the copies what the source is now; what has not changed is left alone.
+
+        Other values and their place are taken when the source is seen: they are changed while it is hidden.
+        """
         if self.source.visible and not self.copies:
             self.copies = [_add_copy(viewer, self.source) for viewer in self._viewers if viewer.layers]
         for copy in self.copies:
+            if self.source.visible and copy.data is not self.source.data:
+                copy.data = self.source.data
+                for name in PLACED:
+                    setattr(copy, name, getattr(self.source, name))
             for name in (*LOOK, "visible"):
                 wanted = getattr(self.source, name)
                 if not _is_same(wanted, getattr(copy, name)):
@@ -59,8 +67,8 @@ def _add_copy(viewer: ViewerModel, source: Any) -> Any:
     """Put a copy above the scan, below marks; the active layer stays so."""
     from napari.layers import Image
 
-    attributes = {name: getattr(source, name) for name in (*LOOK, *FIXED) if name != "contrast_limits_range"}
-    copy = Image(source.data, name=source.name, metadata=dict(source.metadata), **attributes)
+    names = [name for name in (*LOOK, *FIXED, *PLACED) if name != "contrast_limits_range"]
+    copy = Image(source.data, **{name: getattr(source, name) for name in names})
     active = viewer.layers.selection.active
     viewer.layers.insert(1, copy)
     viewer.layers.selection.active = active
