@@ -21,6 +21,8 @@ from napari_alnct.core.review_actions import (
     Decide,
     LockFirstRead,
     MarkSearched,
+    NoteExplained,
+    NoteMapShown,
     ReviewAction,
     SetMode,
     Undo,
@@ -107,6 +109,43 @@ def test_an_undone_decision_is_no_decision_of_its_time() -> None:
     assert minute(traced.decided_utc[1]) == 7
     assert [mark.mark_id in traced.unaided for mark in traced.review.marks if mark.is_own] == [True, False]
     assert traced.review == replay(actions)
+
+
+FACTS = {"method": "hirescam", "layer": "encoder.stages.1", "score_name": "second look", "model_sha256": "ab" * 32}
+
+
+def test_decisions_tell_whether_the_heat_map_was_seen_before(tmp_path: Path) -> None:
+    """Worked by hand: before, after, never, before a change of mind, explained only, of an own mark, not decided."""
+    shown, explained = ({k: kind(mark_id=k, **FACTS) for k in range(1, 7)} for kind in (NoteMapShown, NoteExplained))
+    actions = (
+        *UNAIDED[:5],  # minutes 0 to 4: marks 1 to 4 of the detector, 5 and 6 own
+        *(explained[1], shown[1], Decide(mark_id=1, status="accepted"), shown[1]),  # 5 to 8
+        *(Decide(mark_id=2, status="rejected"), shown[2]),  # 9, 10
+        *(explained[3], Decide(mark_id=3, status="rejected")),  # 11, 12
+        *(shown[6], shown[4]),  # 13, 14
+    )
+    read(tmp_path / "readings", SHA["one"], "A. Weiss", actions)
+    read(tmp_path / "readings", SHA["two"], "A. Weiss", (*actions, Decide(mark_id=2, status="accepted"), Undo()))
+    join_study(tmp_path / "readings", tmp_path / "out")
+    found = rows(tmp_path / "out" / "decisions.csv")
+    table = [(row["is_after_map"], minute(row["map_shown_utc"]) if row["map_shown_utc"] else None) for row in found]
+    assert table[:6] == [("1", 6), ("0", 10), ("0", None), ("", 14), ("0", None), ("0", 13)]
+    assert table[6:] == [("1", 6), ("1", 10), *table[2:6]]
+    assert [row["is_after_map"] for row in found[6:8]] == ["1", "1"]  # decided anew, also by undoing
+
+
+def test_a_map_seen_stays_with_its_mark_through_a_new_detection() -> None:
+    """By its place, decided or not; a mark elsewhere with its number has none."""
+    shown = NoteMapShown(mark_id=1, **FACTS)
+    actions = (candidates(), shown, Decide(mark_id=1, status="accepted"), candidates("m2", "ab"))
+    traced = trace(find_entries(actions))
+    assert traced.after_map == {1}
+    assert list(traced.shown_utc) == [1]
+    other = replace(
+        actions[0], marks=tuple(replace(m, position_xyz_mm=(90.0, 90.0, 9.0 * m.mark_id)) for m in actions[0].marks)
+    )
+    assert trace(find_entries((*actions[:2], other, Decide(mark_id=1, status="accepted")))).after_map == set()
+    assert trace(find_entries((*actions[:2], candidates("m2", "ab"), actions[2]))).after_map == {1}
 
 
 def find_entries(actions: tuple[ReviewAction, ...]) -> tuple[AuditEntry, ...]:

@@ -20,7 +20,9 @@ from napari_alnct.core.review_actions import (
     Mark,
     MarkSearched,
     MoveMark,
+    NoteExplained,
     NoteExport,
+    NoteMapShown,
     Redo,
     ResizeMark,
     ReviewAction,
@@ -225,6 +227,9 @@ def test_findings_are_what_the_reader_took_for_nodules(review: Review) -> None:
     assert (after.n_decided, after.searched_share) == (4, 0.97)
 
 
+FACTS = {"method": "hirescam", "layer": "encoder.stages.1", "score_name": "second look", "model_sha256": "ab" * 32}
+
+
 def random_action(draw: random.Random, review: Review) -> ReviewAction:
     """Give any action; it may not be allowed."""
     number = draw.randint(1, max(1, review.last_id))
@@ -239,6 +244,7 @@ def random_action(draw: random.Random, review: Review) -> ReviewAction:
             Annotate(mark_id=number, note="=1+1"),
             LinkMark(mark_id=number, linked_to=draw.choice([None, 1])),
             SetThreshold(threshold=draw.random()),
+            draw.choice([NoteExplained, NoteMapShown])(mark_id=number, **FACTS),
             Undo(),
             Redo(),
             candidates(shift_mm=draw.uniform(0, 9)),
@@ -269,9 +275,39 @@ def test_an_export_is_a_line_of_the_log_and_changes_nothing(review: Review) -> N
     assert apply(decided, action_from_json(action_to_json(NoteExport(formats="csv, html")))) == decided
 
 
+@pytest.mark.parametrize("kind", [NoteExplained, NoteMapShown])
+def test_an_explanation_is_a_line_of_the_log_and_changes_nothing(
+    review: Review, kind: type[NoteExplained | NoteMapShown]
+) -> None:
+    """Also what can be undone and redone stays; of a mark that is not there it is refused."""
+    decided = replay([Decide(mark_id=1, status="accepted"), Decide(mark_id=2, status="rejected"), Undo()], review)
+    told = action_from_json(action_to_json(kind(mark_id=2, **FACTS)))
+    assert told == kind(mark_id=2, **FACTS)
+    assert apply(decided, told) == decided
+    assert apply(decided, told).redone == decided.redone != ()
+    with pytest.raises(ReviewError, match="no mark 9"):
+        apply(decided, kind(mark_id=9, **FACTS))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_log_with_explanations_leads_where_it_does_without(seed: int) -> None:
+    """Replay identity: taken out of a random log, or put in anywhere, they make no difference."""
+    draw, review, done = random.Random(100 + seed), Review(), []
+    for _ in range(100):
+        action = random_action(draw, review)
+        try:
+            review = apply(review, action)
+        except ReviewError:
+            continue
+        done.append(action)
+    notes = (NoteExplained, NoteMapShown)
+    assert any(isinstance(action, notes) for action in done)
+    assert replay(action for action in done if not isinstance(action, notes)) == replay(done)
+
+
 def test_every_action_has_a_name_and_strange_ones_are_refused() -> None:
     """A record of a later version is not half understood."""
-    assert len(KINDS) == 15
+    assert len(KINDS) == 17
     for values in (
         {"kind": "erase"},
         {"kind": "decide"},

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from napari_alnct.core.errors import ReviewError
-from napari_alnct.core.review_actions import AddMark, Decide, Mark, SetCandidates, SetThreshold, Undo
+from napari_alnct.core.review import replay
+from napari_alnct.core.review_actions import (
+    AddMark,
+    Decide,
+    Mark,
+    NoteExplained,
+    NoteMapShown,
+    SetCandidates,
+    SetThreshold,
+    Undo,
+)
 from napari_alnct.io import reviews
 from napari_alnct.io.reviews import AUDIT, BACKUP, STATE, ReviewStore, read_audit
 
@@ -43,6 +53,46 @@ def test_a_reading_goes_on_where_it_was(tmp_path: Path) -> None:
     assert again.stored.notes == ()
     assert [entry.reader for entry in again.stored.entries] == ["A. Reader"] * 6
     again.close()
+
+
+def test_explanations_are_on_the_disk_and_change_nothing(tmp_path: Path) -> None:
+    """Each is a line with its time when it returns, torn or changed ones are noticed as any; the state is the same."""
+    store = begun(tmp_path)
+    before = store.review
+    facts = {"method": "hirescam", "layer": "encoder.stages.1", "score_name": "second look", "model_sha256": "c0"}
+    notes = (NoteExplained(mark_id=2, **facts), NoteMapShown(mark_id=2, **facts))
+    for action in notes:
+        store.act(action)
+    entries, _ = read_audit(store.folder / AUDIT)
+    assert tuple(entry.action for entry in entries[-2:]) == notes
+    assert store.review == before == replay(entry.action for entry in entries)
+    store.act(Undo())  # takes back the last decision, not what was looked at
+    assert store.review.marks[2].status == "unreviewed"
+    store.close()
+    again = ReviewStore(tmp_path, SCAN, "A. Reader")
+    assert again.review == store.review
+    again.close()
+    log = store.folder / AUDIT
+    log.write_bytes(log.read_bytes().replace(b"map shown", b"explained"))
+    with pytest.raises(ReviewError, match="changed or is damaged"):
+        read_audit(log)
+
+
+OLD_LOG = Path(__file__).with_name("audit_of_0_1_0.jsonl")
+
+
+def test_a_log_from_before_explanations_were_recorded_is_read(tmp_path: Path) -> None:
+    """A file of that version, byte for byte: read, gone on with, and the new lines follow the old."""
+    folder = tmp_path / SCAN[:32] / "a-reader"
+    folder.mkdir(parents=True)
+    (folder / AUDIT).write_bytes(OLD_LOG.read_bytes())
+    store = ReviewStore(tmp_path, SCAN, "A. Reader")
+    assert [mark.status for mark in store.review.marks] == ["accepted", "accepted", "rejected", *["unreviewed"] * 2]
+    assert store.stored.notes == ()
+    store.act(NoteMapShown(mark_id=4, method="gradcam", layer="x", score_name="first stage", model_sha256="c0"))
+    store.close()
+    assert (folder / AUDIT).read_bytes().startswith(OLD_LOG.read_bytes())
+    assert len(read_audit(folder / AUDIT)[0]) == 6
 
 
 def test_every_action_is_on_the_disk_when_it_returns(tmp_path: Path) -> None:
@@ -209,7 +259,7 @@ def test_nothing_of_a_reading_names_the_patient(tmp_path: Path) -> None:
 KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
-from napari_alnct.core.review_actions import Decide, Mark, SetCandidates
+from napari_alnct.core.review_actions import Decide, Mark, NoteMapShown, SetCandidates
 from napari_alnct.io.reviews import ReviewStore
 
 root, n_kills = Path(sys.argv[1]), int(sys.argv[2])
@@ -228,6 +278,8 @@ for kill in range(n_kills):
         while True:
             k += 1
             store.act(Decide(mark_id=1 + k % 40, status=("accepted", "rejected")[(k + kill) % 2]))
+            os.write(writing, b"%d\\n" % store._number)
+            store.act(NoteMapShown(mark_id=1 + k % 40, method="m", layer="l", score_name="s", model_sha256="0"))
             os.write(writing, b"%d\\n" % store._number)
             if k % 7 == 0:
                 store.save({"k": k})

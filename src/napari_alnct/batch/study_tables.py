@@ -7,13 +7,13 @@ cases are told by name, never by file; a case that nobody has begun has a row to
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_alnct.core.errors import ReviewError, SettingsError
 from napari_alnct.core.notice import NOTICE
-from napari_alnct.core.review import Review, apply, distance_mm
-from napari_alnct.core.review_actions import LockFirstRead, Mark, MarkSearched, SetCandidates
+from napari_alnct.core.review import SAME_PLACE_MM, Review, apply, distance_mm
+from napari_alnct.core.review_actions import LockFirstRead, Mark, MarkSearched, NoteMapShown, SetCandidates
 from napari_alnct.core.review_summary import is_finished, told_marks
 from napari_alnct.io.csv_files import Cell, Number
 from napari_alnct.io.reviews import AUDIT, HASH_LENGTH, AuditEntry, read_audit, reader_folder
@@ -22,7 +22,8 @@ from napari_alnct.io.tables import DIAMETER, POSITION, SCORE
 
 DECISION_COLUMNS = (
     *("case", "reader", "mark", "source", "status", "is_unaided", "is_shown", "reason", "note", "linked_to"),
-    *(*POSITION, DIAMETER, SCORE, "decided_utc", "mode", "threshold", "model", "model_sha256", "notice"),
+    *(*POSITION, DIAMETER, SCORE, "decided_utc", "map_shown_utc", "is_after_map"),
+    *("mode", "threshold", "model", "model_sha256", "notice"),
 )
 CASE_COLUMNS = (
     *("case", "reader", "place_in_order", "state", "mode", "first_utc", "last_utc", "first_read_ended_utc"),
@@ -54,6 +55,10 @@ class TracedReading:
         Mark to the time of its last decision; an own mark's is that of its making.
     unaided : frozenset of int
         Own marks made before the first read was ended.
+    shown_utc : dict of int to str
+        Mark to the time at which its heat map was first seen.
+    after_map : frozenset of int
+        Marks whose last decision came after their heat map was seen.
     first_read_utc, searched_utc : str
         When, empty where it did not happen.
     """
@@ -61,6 +66,8 @@ class TracedReading:
     review: Review
     decided_utc: dict[int, str]
     unaided: frozenset[int]
+    shown_utc: dict[int, str]
+    after_map: frozenset[int]
     first_read_utc: str
     searched_utc: str
 
@@ -102,34 +109,71 @@ def trace(entries: Sequence[AuditEntry]) -> TracedReading:
     -------
     TracedReading
     """
-    review, times, unaided = Review(), dict[int, str](), set[int]()
-    first_read_utc = searched_utc = ""
+    trail = _Trail()
     for entry in entries:
-        before, review = review, apply(review, entry.action)
-        if isinstance(entry.action, SetCandidates):  # marks get new numbers
-            same = _same_marks(before, review)
-            times = {new: times[old] for new, old in same.items()}
-            unaided = {new for new, old in same.items() if old in unaided}
-        status = {mark.mark_id: mark.status for mark in before.marks}
-        if not isinstance(entry.action, SetCandidates):
-            times = {
-                mark.mark_id: times[mark.mark_id] if status.get(mark.mark_id) == mark.status else entry.utc
-                for mark in review.marks
-                if mark.status != "unreviewed"
-            }
-        if not review.is_unlocked or isinstance(entry.action, LockFirstRead):
-            unaided = {mark.mark_id for mark in review.marks if mark.is_own}
-        if isinstance(entry.action, LockFirstRead):
-            first_read_utc = entry.utc
-        elif isinstance(entry.action, MarkSearched):
-            searched_utc = entry.utc
+        trail.follow(entry)
+    own = {mark.mark_id for mark in trail.review.marks if mark.is_own}
     return TracedReading(
-        review=review,
-        decided_utc=times,
-        unaided=frozenset(mark.mark_id for mark in review.marks if mark.is_own and mark.mark_id in unaided),
-        first_read_utc=first_read_utc,
-        searched_utc=searched_utc,
+        review=trail.review,
+        decided_utc=trail.times,
+        unaided=frozenset(own & trail.unaided),
+        shown_utc=trail.shown,
+        after_map=frozenset(trail.after_map),
+        first_read_utc=trail.first_read_utc,
+        searched_utc=trail.searched_utc,
     )
+
+
+@dataclass(kw_only=True)
+class _Trail:
+    """What is known of a reading up to a line of its log; times and sets are by mark."""
+
+    review: Review = field(default_factory=Review)
+    times: dict[int, str] = field(default_factory=dict)
+    unaided: set[int] = field(default_factory=set)
+    shown: dict[int, str] = field(default_factory=dict)
+    after_map: set[int] = field(default_factory=set)
+    first_read_utc: str = ""
+    searched_utc: str = ""
+
+    def follow(self, entry: AuditEntry) -> None:
+        """Go on by a line."""
+        before, action, utc = self.review, entry.action, entry.utc
+        self.review = apply(before, action)
+        if isinstance(action, SetCandidates):
+            self._renumber(before)
+        else:
+            self._time(before, utc)
+        if not self.review.is_unlocked or isinstance(action, LockFirstRead):
+            self.unaided = {mark.mark_id for mark in self.review.marks if mark.is_own}
+        if isinstance(action, LockFirstRead):
+            self.first_read_utc = utc
+        elif isinstance(action, MarkSearched):
+            self.searched_utc = utc
+        elif isinstance(action, NoteMapShown):
+            self.shown.setdefault(action.mark_id, utc)
+
+    def _time(self, before: Review, utc: str) -> None:
+        """Give decisions that changed this time, and tell whether the heat map had been seen by then."""
+        status = {mark.mark_id: mark.status for mark in before.marks}
+        decided = {mark.mark_id: mark.status for mark in self.review.marks if mark.status != "unreviewed"}
+        new = {mark_id for mark_id, now in decided.items() if status.get(mark_id) != now}
+        self.times = {mark_id: utc if mark_id in new else self.times[mark_id] for mark_id in decided}
+        self.after_map = {k for k in decided if k in (self.shown if k in new else self.after_map)}
+
+    def _renumber(self, before: Review) -> None:
+        """Follow marks that got new numbers."""
+        same = _same_marks(before, self.review)
+        self.times = {new: self.times[old] for new, old in same.items()}
+        self.unaided = {new for new, old in same.items() if old in self.unaided}
+        self.after_map = {new for new, old in same.items() if old in self.after_map}
+        places = {mark.mark_id: mark.position_xyz_mm for mark in before.marks}
+        seen = [(places[old], utc) for old, utc in self.shown.items() if old in places]
+        self.shown = {}
+        for mark in self.review.marks:
+            times = [utc for place, utc in seen if distance_mm(place, mark.position_xyz_mm) <= SAME_PLACE_MM]
+            if times:
+                self.shown[mark.mark_id] = min(times)
 
 
 def study_rows(
@@ -205,8 +249,9 @@ def _decision_row(case: str, reading: StoredReading, traced: TracedReading, mark
         "" if mark.linked_to is None else mark.linked_to,
         *map(Number.exact, (*mark.position_xyz_mm, mark.diameter_mm)),
         "" if mark.score is None else Number.exact(mark.score),
-        *(traced.decided_utc.get(mark.mark_id, ""), review.mode, Number.exact(review.threshold)),
-        *(review.model_name, review.model_sha256, NOTICE),
+        *(traced.decided_utc.get(mark.mark_id, ""), traced.shown_utc.get(mark.mark_id, "")),
+        int(mark.mark_id in traced.after_map) if mark.mark_id in traced.decided_utc else "",
+        *(review.mode, Number.exact(review.threshold), review.model_name, review.model_sha256, NOTICE),
     )
 
 

@@ -24,7 +24,9 @@ from napari_alnct.core.review_actions import (
     Mark,
     MarkSearched,
     MoveMark,
+    NoteExplained,
     NoteExport,
+    NoteMapShown,
     Redo,
     ResizeMark,
     ReviewAction,
@@ -217,6 +219,13 @@ def _(action: SetCandidates, review: Review) -> Review:
 
 
 _applied.register(NoteExport, lambda action, review: review)
+
+
+@_applied.register(NoteExplained)
+@_applied.register(NoteMapShown)
+def _(action: NoteExplained | NoteMapShown, review: Review) -> Review:
+    review.mark(action.mark_id)
+    return review
 
 
 @_applied.register

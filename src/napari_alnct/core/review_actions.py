@@ -156,6 +156,40 @@ class NoteExport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoteExplained:
+    """Say that a mark's score was explained: a heat map was computed, not shown; the review stays as it is.
+
+    Parameters
+    ----------
+    mark_id : int
+        The mark.
+    method, layer : str
+        How, and at which layer of the network.
+    score_name : str
+        Whose score: ``second look`` or ``first stage``.
+    model_sha256 : str
+        Of which model.
+    """
+
+    mark_id: int
+    method: str
+    layer: str
+    score_name: str
+    model_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoteMapShown:
+    """Say that the heat map of a mark came into the reader's view; fields as in `NoteExplained`."""
+
+    mark_id: int
+    method: str
+    layer: str
+    score_name: str
+    model_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Undo:
     """Take back the last change of marks."""
 
@@ -179,6 +213,8 @@ ReviewAction = (
     | LockFirstRead
     | MarkSearched
     | NoteExport
+    | NoteExplained
+    | NoteMapShown
     | Undo
     | Redo
 )
@@ -196,6 +232,8 @@ KINDS: dict[str, Any] = {
     "first read done": LockFirstRead,
     "searched": MarkSearched,
     "export": NoteExport,
+    "explained": NoteExplained,
+    "map shown": NoteMapShown,
     "undo": Undo,
     "redo": Redo,
 }

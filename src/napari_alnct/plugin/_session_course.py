@@ -137,6 +137,25 @@ class SessionCourse(SessionRecord):
         self._leave_hidden()
         return self.review
 
+    def record(self, action: ReviewAction) -> None:
+        """Write down what happened and changed nothing, so that nothing has to be shown anew.
+
+        A window that may only look writes nothing: the reading is another window's.
+
+        Parameters
+        ----------
+        action : ReviewAction
+            One that leaves the review as it is.
+
+        Raises
+        ------
+        ReviewError, OSError
+            As in `act`.
+        """
+        if not self.is_read_only:
+            self.settle_threshold()
+            self._store.act(action)
+
     def _leave_hidden(self) -> None:
         """Be at no mark when the current one may not be seen any more."""
         if self._current_id is not None and self.current is None:
