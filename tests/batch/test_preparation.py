@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from napari_alnct.io.images import ReadOptions
 from napari_alnct.io.luna16 import find_dataset
 from napari_alnct.io.metaimage import read_metaimage, write_metaimage
 
-from ..core.chest import RIGHT_LUNG, chest_geometry, chest_hu, ellipsoid, world_grid
+from ..core.chest import RIGHT_LUNG, chest_geometry, chest_hu, ellipsoid, world_axes
 
 ORIENTATIONS = {
     "plain": ((5.0, 3.0, 3.0), (1, 0, 0, 0, 1, 0, 0, 0, 1)),
@@ -27,15 +28,15 @@ HEADER = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
 POINT = ",".join(map(str, BLOB_XYZ_MM))
 
 
-@pytest.fixture
-def raw_root(tmp_path):
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
     """Make three good scans and a broken one in LUNA16's layout, with a nodule and an excluded finding in each."""
-    root = tmp_path / "raw"
+    root = tmp_path_factory.mktemp("template") / "raw"
     (root / "subset0").mkdir(parents=True)
     (root / "CSVFILES").mkdir()
     for name, (spacing, direction) in ORIENTATIONS.items():
         grid = chest_geometry(spacing, tuple(map(float, direction)))
-        distance_mm2 = ((world_grid(grid) - BLOB_XYZ_MM) ** 2).sum(axis=-1)
+        distance_mm2 = sum((axis - middle) ** 2 for axis, middle in zip(world_axes(grid), BLOB_XYZ_MM, strict=True))
         hu = chest_hu(grid) + np.rint(900 * np.exp(-distance_mm2 / (2 * 6.0**2))).astype(np.int16)
         write_metaimage(root / "subset0" / f"{name}.mhd", hu, grid)
     (root / "subset0" / "broken.mhd").write_text("NDims = 3\nDimSize = 2 2\n")
@@ -44,6 +45,12 @@ def raw_root(tmp_path):
     (root / "CSVFILES" / "annotations.csv").write_text(HEADER + nodules)
     (root / "CSVFILES" / "annotations_excluded.csv").write_text(HEADER + "plain,0,0,0,-1\nplain,0,500,0,5\n")
     return root
+
+
+@pytest.fixture
+def raw_root(template, tmp_path):
+    """Give a copy of those scans that a test may change."""
+    return shutil.copytree(template, tmp_path / "raw")
 
 
 def prepared(raw_root, **options) -> PreparationReport:
@@ -142,7 +149,7 @@ def test_supplied_masks_are_used_unless_own_lungs_are_wanted(raw_root):
     (raw_root / "subset0" / "broken.mhd").unlink()
     grid = chest_geometry((3.0, 3.0, 3.0), (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))
     (raw_root / "seg-lungs-LUNA16").mkdir()
-    labels = np.where(ellipsoid(world_grid(grid), *RIGHT_LUNG), 4, 0).astype(np.uint8)
+    labels = np.where(ellipsoid(world_axes(grid), *RIGHT_LUNG), 4, 0).astype(np.uint8)
     write_metaimage(raw_root / "seg-lungs-LUNA16" / "plain.mhd", labels, grid)
     report = prepared(raw_root)
     right = read_metaimage(out / "volumes" / "plain.mha").geometry

@@ -13,7 +13,7 @@ from napari_alnct.core.geometry import Geometry
 from napari_alnct.core.lungs import LungMask, lungs_from_labels, segment_lungs
 from napari_alnct.core.volume import Volume
 
-from .chest import LEFT_LUNG, RIGHT_LUNG, chest, chest_geometry, chest_hu, ellipsoid, world_grid
+from .chest import LEFT_LUNG, RIGHT_LUNG, chest, chest_geometry, chest_hu, ellipsoid, world_axes, world_grid
 
 PLEURAL = ((-104.0, 0.0, 0.0), 7.0, 40)  # sits on the outer wall of the right lung
 HILAR = ((25.0, 0.0, 10.0), 7.0, 40)  # sits on the inner wall of the left lung
@@ -28,7 +28,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 def true_lungs(geometry: Geometry) -> np.ndarray:
     """Give the two ellipsoids on a grid."""
-    world = world_grid(geometry)
+    world = world_axes(geometry)
     return ellipsoid(world, *RIGHT_LUNG) | ellipsoid(world, *LEFT_LUNG)
 
 

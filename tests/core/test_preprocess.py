@@ -14,7 +14,7 @@ from napari_alnct.core.lungs import LungMask, segment_lungs
 from napari_alnct.core.preprocess import PreparedScan, lung_box_geometry, prepare, resample
 from napari_alnct.core.volume import Volume
 
-from .chest import chest, chest_geometry, chest_hu, world_grid
+from .chest import chest, chest_geometry, chest_hu, world_axes, world_grid
 
 PERMUTATIONS = [
     tuple(float(v) for v in (np.eye(3)[list(order)] * np.array(signs)[:, None]).ravel())
@@ -59,9 +59,10 @@ def test_positions_are_the_same_millimetres_in_all_48_orientations(direction):
 def test_blobs_lie_where_their_world_position_says(spacing, direction):
     """The centre of mass of a blurred ball in the prepared scan is its world centre within 0.1 mm."""
     grid = chest_geometry(spacing, direction)
-    world, hu = world_grid(grid), chest_hu(grid).astype(float)
+    world, hu = world_axes(grid), chest_hu(grid).astype(float)
     for centre in BLOBS_XYZ_MM:
-        hu += 900 * np.exp(-((world - centre) ** 2).sum(axis=-1) / (2 * 4.0**2))
+        distance_mm2 = sum((axis - middle) ** 2 for axis, middle in zip(world, centre, strict=True))
+        hu += 900 * np.exp(-distance_mm2 / (2 * 4.0**2))
     prepared = prepare(Volume.from_source(hu, grid), PrepareSettings())
     for centre in BLOBS_XYZ_MM:
         z, y, x = np.rint(prepared.to_index(centre)).astype(int)
