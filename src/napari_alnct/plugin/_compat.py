@@ -108,7 +108,8 @@ def discard_model(model: ViewerModel) -> None:
     from napari.settings import get_settings
     from napari.utils.events import disconnect_events
 
-    model.layers.clear()
+    if model.layers:  # clearing collects garbage, which takes a while
+        model.layers.clear()
     settings = get_settings()
     for group in (settings.appearance, settings.application, settings.experimental):
         for listener in (model, model.canvas, model.canvas.grid, model.scene.camera):

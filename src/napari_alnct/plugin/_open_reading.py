@@ -121,8 +121,14 @@ class OpenReading:
         self._marks = ReviewMarks(self.view.viewer, self.session, self.volume, self.told.emit)
         self.view.show_marks(self._marks.layer)
 
-    def end(self) -> None:
-        """Save and close the reading; the scan stays open."""
+    def end(self, *, leaves_scan: bool = False) -> None:
+        """Save and close the reading; the scan stays open.
+
+        Parameters
+        ----------
+        leaves_scan : bool
+            Whether the view lets go of the scan too, which then takes its layers out of the side planes at once.
+        """
         session, self.session, marks, self._marks = self.session, None, self._marks, None
         self.volume = None
         if session is None:
@@ -131,7 +137,10 @@ class OpenReading:
         session.changed.disconnect(self._on_changed)
         session.current_changed.disconnect(self._on_current)
         session.jumped.disconnect(self._on_jumped)
-        self.view.show_marks(None)
+        if leaves_scan:
+            self.view.leave()
+        else:
+            self.view.show_marks(None)
         if marks is not None:
             marks.close()
         session.close()
@@ -139,7 +148,7 @@ class OpenReading:
 
     def close(self) -> None:
         """End the reading and let go of the view."""
-        self.end()
+        self.end(leaves_scan=True)
         self.view.viewer.layers.events.removed.disconnect(self._on_layer_removed)
         for name in VIEW_SIGNALS:
             getattr(self.view, name).disconnect(self._on_view)

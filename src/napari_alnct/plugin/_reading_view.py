@@ -123,7 +123,6 @@ class ReadingView(LinkedPlanes):
 
     def _forget(self) -> None:
         """Let go of the scan in view."""
-        self.show_marks(None)
         if self._image is not None:
             self._image.events.contrast_limits.disconnect(self._on_limits)
         self._image = self._volume = None
@@ -132,7 +131,12 @@ class ReadingView(LinkedPlanes):
         for side in self.sides:
             if side.viewer.layers:  # clearing collects garbage, which takes a while
                 side.viewer.layers.clear()
+        self.show_marks(None)  # whose copies have gone with the other layers, all at once
         self._write()
+
+    def leave(self) -> None:
+        """Let go of the scan in view, as when its layer is removed; the layer stays."""
+        self._forget()
 
     def _on_layer_inserted(self, event: Any) -> None:
         if self._volume is not None and is_kind(event.value, LUNGS) and volume_of(event.value) is self._volume:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
@@ -28,9 +29,7 @@ def make_canvas(model: ViewerModel) -> Any:
     QWidget
         Close it with `close_canvas`.
     """
-    from napari.qt import QtViewer
-
-    widget = QtViewer(model)
+    widget = _canvas_class()(model)
     widget.dims.hide()
     widget.setAcceptDrops(False)
     widget._welcome_widget.setAcceptDrops(False)
@@ -44,6 +43,20 @@ def make_canvas(model: ViewerModel) -> Any:
 
     scene.events.initialize.connect(draw_marks_over_images)
     return widget
+
+
+@cache
+def _canvas_class() -> Any:
+    """Give napari's widget of a viewer, but one that does not bind all keys of napari anew."""
+    from napari.qt import QtViewer
+
+    class SideCanvas(QtViewer):  # type: ignore[misc]  # napari is untyped here
+        """A canvas that takes no keys. To bind those of the whole program again took half of the time to open it."""
+
+        def _bind_shortcuts(self) -> None:
+            """Leave the keys as the main window has bound them."""
+
+    return SideCanvas
 
 
 def close_canvas(widget: Any) -> None:
