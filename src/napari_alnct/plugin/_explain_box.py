@@ -72,7 +72,7 @@ class ExplainBox(ExplainControls):
         self._agreements: dict[str, tuple[EvidenceMap, Agreement]] = {}
         self._hold, self._hold_key = KeyHold(self), ""
         self._rest = QTimer(self, singleShot=True, interval=REST_MS)
-        self._rest.timeout.connect(show.catch_up)
+        self._rest.timeout.connect(show.settle)
         show.later = self._rest.start
         self._connect()
         show.changed.connect(self._on_shown)
@@ -259,7 +259,7 @@ class ExplainBox(ExplainControls):
         self.explained.emit(value.maps)
         self.show_.put(subject.volume, value.maps)
         self.follow()
-        self.show_.catch_up()
+        self.show_.tidy()
         hint = "" if self.show_.is_on else f" Hold {self._hold_key or 'the button'} to see the heat map."
         left_out = [f"{name.capitalize()}: {text}." for name, text in value.reasons.items()]
         self.message.setText(" ".join([f"Explained in {value.seconds:.1f} s.{hint}", *left_out]))

@@ -1,7 +1,8 @@
 """The two layers of the heat map in view, evidence for and against, that go from candidate to candidate; no Qt.
 
-Taking a layer out of napari, or a new one in, takes ten times as long as a jump may last. So the layers stay and get
-other values, place, name and limits; what no candidate needs is hidden at once, and taken out when there is time.
+Taking a layer out of napari collects garbage, in three viewers for a second and more, and a new one takes a fifth of
+it. So while a reader walks the layers stay and get other values, place, name and limits. What the candidate does not
+need is hidden at once, emptied when there is time, and taken out when explanations come or go.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from napari_alnct.core.evidence import EvidenceMap
 from napari_alnct.core.volume import Volume
-from napari_alnct.plugin._explain_layers import AGAINST, EVIDENCE_KEY, SUPPORTS
+from napari_alnct.plugin._explain_layers import AGAINST, EVIDENCE_KEY, MAP_KEY, SUPPORTS
 from napari_alnct.plugin._layer_copies import LayerCopies
 from napari_alnct.plugin._layers import LayerData
 from napari_alnct.plugin._viewport import add_quietly
@@ -23,15 +24,17 @@ from napari_alnct.plugin._viewport import add_quietly
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+NOTHING = "nothing here"  # in names of layers that wait for a map
 UNTURNED = {"affine": np.eye(4), "rotate": np.eye(3), "shear": np.zeros(3)}  # as napari gives them for three axes
 
 
 @dataclass(eq=False)
 class _Drawn:
-    """A layer and its copies in other viewers."""
+    """A layer and its copies in other viewers; empty when it shows nothing of any map."""
 
     layer: Any
     copies: LayerCopies
+    is_empty: bool = False
 
 
 class EvidencePair:
@@ -66,9 +69,14 @@ class EvidencePair:
         return any(layer.visible for layer in self.layers.values())
 
     @property
-    def has_idle(self) -> bool:
-        """Tell whether there are layers that the map does not need."""
-        return len(self._drawn) > len(self._wanted)
+    def every_layer(self) -> tuple[Any, ...]:
+        """Give the layers, those too that the map does not need."""
+        return tuple(drawn.layer for drawn in self._drawn.values())
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether the layers that the map does not need are empty."""
+        return all(drawn.is_empty for kind, drawn in self._drawn.items() if kind not in self._wanted)
 
     def draw(self, one: EvidenceMap | None, volume: Volume | None, layers: Sequence[LayerData]) -> None:
         """Draw a map, hidden.
@@ -80,13 +88,14 @@ class EvidencePair:
         volume : Volume or None
             Its scan.
         layers : sequence of LayerData
-            From `evidence_layers`; layers of other kinds are hidden until `tidy`.
+            From `evidence_layers`; layers of other kinds are hidden.
         """
         self.see(False)
         wanted = {data[1]["metadata"][EVIDENCE_KEY]["kind"]: data for data in layers}
         for kind, data in wanted.items():
             if kind in self._drawn:
                 _redraw(self._drawn[kind].layer, data)
+                self._drawn[kind].is_empty = False
             else:
                 self._drawn[kind] = self._added(data, volume)
         self.one, self._wanted = one, tuple(wanted)
@@ -106,6 +115,13 @@ class EvidencePair:
             is_wanted = is_seen and kind in self._wanted
             if drawn.layer.visible != is_wanted:
                 drawn.layer.visible = is_wanted
+
+    def settle(self) -> None:
+        """Empty what the map does not need, so that it shows no other candidate's evidence, whatever is clicked."""
+        for kind, drawn in self._drawn.items():
+            if kind not in self._wanted and not drawn.is_empty:
+                _empty(drawn.layer, kind)
+                drawn.is_empty = True
 
     def tidy(self) -> None:
         """Take out what the map does not need."""
@@ -139,6 +155,14 @@ def _redraw(layer: Any, data: LayerData) -> None:
     layer.translate = attributes["translate"]  # also where it is the same: the viewer then asks for the new extent
     layer.metadata = {**layer.metadata, **attributes["metadata"]}
     relabel(layer, attributes["name"], attributes["contrast_limits"])
+
+
+def _empty(layer: Any, kind: str) -> None:
+    """Take the values out of a hidden layer; one cell without evidence stays where it is."""
+    layer.data = np.zeros((1, 1, 1), np.float32)
+    layer.translate = layer.translate
+    layer.metadata = {**layer.metadata, EVIDENCE_KEY: {"kind": kind}, MAP_KEY: None}
+    layer.name = f"{kind.capitalize()}: {NOTHING}"
 
 
 def relabel(layer: Any, name: str, limits: tuple[float, float]) -> None:

@@ -1,7 +1,7 @@
 """Which evidence is seen: layers of a scan's maps in the main viewer and the side planes; no Qt.
 
 A map explains the score of one candidate and reaches over its neighbours, so only the map of the *current*
-candidate has layers, and they are seen only while they are switched on or a key is held. The other maps wait in
+candidate is in layers, and they are seen only while they are switched on or a key is held. The other maps wait in
 memory. All candidates share one colour scale.
 """
 
@@ -47,8 +47,9 @@ class EvidenceShow:
     Attributes
     ----------
     later : callable or None
-        Has `catch_up` called soon, and not before the reader rests: a jump with nothing switched on then leaves the
-        layers for later. None: at once.
+        Has `settle` called soon, and not before the reader rests: a jump with nothing switched on then leaves the
+        layers for later, and one to a candidate without evidence leaves them in the list, empty. None: at once, and
+        they are taken out.
 
     Signals
     -------
@@ -109,7 +110,7 @@ class EvidenceShow:
         names = {one.candidate for one in maps}
         self._maps.update({one.candidate: one for one in maps})
         self._taken_out = {(name, kind) for name, kind in self._taken_out if name not in names}
-        self.catch_up()
+        self.settle()
 
     def map_at(self, candidate: str, position_xyz_mm: Triple) -> EvidenceMap | None:
         """Give the map of a candidate, None when there is none or the candidate has moved since."""
@@ -130,7 +131,7 @@ class EvidenceShow:
         for name in gone:
             del self._maps[name]
         if gone:
-            self.catch_up()
+            self.tidy()
 
     def reason(self, candidate: str) -> str:
         """Give in words why an explained candidate has no layer; empty when it has one."""
@@ -181,7 +182,7 @@ class EvidenceShow:
     @is_smooth.setter
     def is_smooth(self, is_smooth: bool) -> None:
         self._is_smooth = is_smooth
-        for layer in self._pair.layers.values():
+        for layer in self._pair.every_layer:
             layer.interpolation2d = self._interpolation
         self.changed.emit()
 
@@ -223,15 +224,22 @@ class EvidenceShow:
             self._pair.see(is_wanted and is_ready)
             if self.later is None:
                 self._pair.tidy()
-            elif not is_ready or self._pair.has_idle:
+            elif not (is_ready and self._pair.is_settled):
                 self.later()
         self.changed.emit()
 
-    def catch_up(self) -> None:
-        """Bring the layers to the current candidate's map, and take out those that it does not need."""
+    def settle(self) -> None:
+        """Bring the layers to the current candidate's map; those that it does not need are emptied, or taken out."""
+        self._bring(self._pair.tidy if self.later is None else self._pair.settle)
+
+    def tidy(self) -> None:
+        """Bring the layers to the current candidate's map, and take out the rest: it takes a while."""
+        self._bring(self._pair.tidy)
+
+    def _bring(self, clear: Callable[[], None]) -> None:
         with self._drawing():
             self._draw()
-            self._pair.tidy()
+            clear()
             self._scale()
             self._pair.see(self._is_on or self._is_held)
         self.changed.emit()
@@ -314,7 +322,7 @@ class EvidenceShow:
     def forget_maps(self) -> None:
         """Remove the maps; the score map stays."""
         self._maps, self._taken_out = {}, set()
-        self.catch_up()
+        self.tidy()
 
     def clear(self) -> None:
         """Remove all layers, forget the scan, and switch off."""
