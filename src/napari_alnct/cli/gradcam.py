@@ -61,8 +61,8 @@ def execute(
     method
         How maps are made; by default the one that the evaluation chose.
     layer
-        Layer of the network, such as encoder.stages.1; by default the one with cells of 2 voxels, for the first stage the
-        last one with cells of 4. A name that is not offered brings the list.
+        Layer of the network, such as encoder.stages.1; by default the one with cells of 2 voxels, for the first stage
+        the last one with cells of 4. A name that is not offered brings the list.
     score
         Whose logit: of the second look (the classifier) or of the first stage (the detector's cell at the candidate).
         By default the second look's where the model has one.
