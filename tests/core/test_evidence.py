@@ -119,6 +119,20 @@ def test_one_scale_for_all() -> None:
     assert shared_limit([]) == shared_limit([replace(weak, values=0 * weak.values)]) == 1.0
 
 
+def test_one_strong_cell_does_not_hide_the_rest() -> None:
+    """Of 4,000 cells the strongest may lie above the top; a map that is zero but for one cell has that cell's top."""
+    values = np.linspace(0.0, 1.0, 4000, dtype=np.float32).reshape(10, 20, 20)
+    grid = replace(GRID, shape_zyx=(10, 20, 20))
+    second = float(np.sort(values.ravel())[-2])
+    peaked = values.copy()
+    peaked[-1, -1, -1] = 50.0
+    assert shared_limit([evidence(values, grid)]) == pytest.approx(second, abs=1e-6)
+    assert shared_limit([evidence(peaked, grid), evidence(-values, grid)]) == pytest.approx(second, abs=1e-6)
+    single = np.zeros_like(values)
+    single[0, 0, 0] = -3.0
+    assert shared_limit([evidence(single, grid)]) == 3.0
+
+
 def test_rank_correlation_is_scipys() -> None:
     """With ties; 0 where one side is constant."""
     rng = np.random.default_rng(0)

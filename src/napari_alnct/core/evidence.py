@@ -24,6 +24,7 @@ CAPTION = (
 NO_SUPPORT = "no positive evidence at this layer"
 DISAGREES = "the map and occlusion disagree"
 NO_RELIABLE_MAP = "no reliable map"
+CELLS_PER_PEAK = 2000  # one cell in so many may be stronger than the top of the colour scale
 LEAST_AGREEMENT = 0.2  # Pearson's r with occlusion below which a map is called unreliable
 GOOD_AGREEMENT = 0.5  # from here on map and occlusion agree
 FLAT = 1e-6  # of the largest number: a smaller spread is rounding of a constant map
@@ -141,7 +142,7 @@ class EvidenceMap:
 
 
 def shared_limit(maps: Sequence[EvidenceMap]) -> float:
-    """Give the top of one colour scale for all maps of a scan: the strongest evidence of any sign in any of them.
+    """Give the top of one colour scale for all maps of a scan; what is stronger has the colour of the top.
 
     Parameters
     ----------
@@ -151,10 +152,15 @@ def shared_limit(maps: Sequence[EvidenceMap]) -> float:
     Returns
     -------
     float
-        In the maps' unit; 1 when all are zero, so that a scale can be drawn.
+        In the maps' unit: the largest of the maps' strengths, of any sign, with the strongest cell in `CELLS_PER_PEAK`
+        of each map left out. A single cell can hold most of a small nodule's evidence; on a scale up to it, evidence
+        that is spread over a large nodule could not be seen. 1 when all are zero, so that a scale can be drawn.
     """
-    strongest = max((float(np.abs(one.values).max()) for one in maps), default=0.0)
-    return strongest if strongest > 0 else 1.0
+    strengths = [np.abs(one.values).ravel() for one in maps]
+    share = 1 - 1 / CELLS_PER_PEAK
+    top = max((float(np.quantile(values, share, method="higher")) for values in strengths), default=0.0)
+    top = top or max((float(values.max()) for values in strengths), default=0.0)  # nearly empty maps
+    return top or 1.0
 
 
 def agreement(one: EvidenceMap, other: EvidenceMap) -> float:

@@ -207,7 +207,7 @@ class _Sheet:
         self._write(figure, "supports the score", left - 4, first.top - 4, size=8.5)
         self._write(figure, "argues against it", left - 4, first.top + edge - 6, size=8.5)
         shared = f"one scale for all {scale.n_maps} maps" if scale.n_maps > 1 else "scale of this map"
-        unit = "\n".join(textwrap.wrap(f"{evidence.unit}; {shared}", 20))
+        unit = "\n".join(textwrap.wrap(f"{evidence.unit}; {shared}; the few stronger cells as its top", 20))
         self._write(figure, unit, left - 4, first.top + edge + 14, size=8)
 
     def _sentence(self, figure: Figure) -> None:

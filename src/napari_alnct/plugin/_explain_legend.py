@@ -12,7 +12,7 @@ from napari_alnct.plugin._explain_layers import AGAINST, MOST_OPAQUE, SUPPORTS, 
 
 BAR_HEIGHT = 12  # pixels
 TISSUE = QColor(70, 70, 70)  # behind the colours, as a grey of the scan
-SHARED_SCALE = "One scale for all marks of this scan."
+SHARED_SCALE = "One scale for all marks of this scan; the few stronger cells have the colour of its top."
 OWN_SCALE = "RELATIVE: own scale of this mark, not to be compared."
 
 
@@ -30,7 +30,7 @@ class ColourBar(QWidget):  # type: ignore[misc]  # Qt classes are untyped here
         self._colour = QColor.fromRgbF(*rgb(kind))
         self.setFixedHeight(BAR_HEIGHT)
         self.setMinimumWidth(60)
-        self.setToolTip("From no evidence, left, to the top of the scale, right. The scan shines through.")
+        self.setToolTip("From no evidence, left, to the top of the scale and more, right. The scan shines through.")
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Paint the bar."""
