@@ -15,7 +15,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "napari_alnct"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-TORCH_MODULES = {"network", "targets", "checkpoint", "state_dicts", "inference", "dense", "detector", "explain"}
+TORCH_MODULES = {
+    "network",
+    "second_look",
+    "targets",
+    "checkpoint",
+    "state_dicts",
+    "inference",
+    "dense",
+    "detector",
+    "explain",
+}
 GUI_PACKAGES = ("napari", "qtpy", "magicgui", "superqt", "psygnal", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6")
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "tools", "misc", "common"}
 MODULE_LINES, FUNCTION_LINES, SHORT_FUNCTION_LINES = 400, 50, 25
