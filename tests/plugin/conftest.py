@@ -7,7 +7,6 @@ napari's settings go to a folder of the test run, never to the user's.
 from __future__ import annotations
 
 import atexit
-import gc
 import os
 import shutil
 import subprocess
@@ -76,16 +75,6 @@ def settings_folder() -> Path:
 
     napari.settings._CFG_PATH = os.environ["NAPARI_CONFIG"]
     return SETTINGS_FOLDER
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _short_searches() -> None:
-    """Leave what napari keeps of the windows of earlier files out of all later searches for garbage.
-
-    Of each window 4,000 objects live on, menus most of all; napari searches them all whenever a layer goes.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
