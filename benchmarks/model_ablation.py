@@ -20,7 +20,8 @@ import torch
 
 from napari_alnct.training.build import run_build
 from napari_alnct.training.build_run import BuildRun
-from napari_alnct.training.fold_judging import cross_fitted, froc_summary, groups, of_kind
+from napari_alnct.training.fold_groups import groups
+from napari_alnct.training.fold_judging import cross_fitted, froc_summary, of_kind
 from napari_alnct.training.fold_scores import LUNA16_SIZES, score_fold
 from napari_alnct.training.folds import fold_settings, pack_folds
 from napari_alnct.training.settings import BuildSettings, read_build_settings

@@ -28,12 +28,13 @@ from napari_alnct.evaluation.matching import match_scan
 from napari_alnct.io.images import read_volume
 from napari_alnct.io.tables import read_annotations
 from napari_alnct.training.calibration import Calibration, points, write_calibration
+from napari_alnct.training.donor_drawing import median_contrast_hu
+from napari_alnct.training.fold_groups import groups
 from napari_alnct.training.fold_judging import (
     cross_fitted,
     fit_searches,
     froc_of,
     froc_summary,
-    groups,
     of_kind,
     pasted_lung,
     placing,
@@ -41,13 +42,14 @@ from napari_alnct.training.fold_judging import (
 )
 from napari_alnct.training.fold_scores import AS_IT_IS, LUNA16_SIZES, OWN_SIZES, Search, score_fold
 from napari_alnct.training.folds import PackFold, pack_folds
-from napari_alnct.training.sources import pack_series
+from napari_alnct.training.settings import BuildSettings
+from napari_alnct.training.sources import load_pack_donors, pack_series
 
 N_FOLDS = 3
 Scored = Any
 
 
-def figures_of(folds: list[list[Search]]) -> dict[str, Any]:
+def figures_of(folds: list[list[Search]], contrasts_hu: dict[str, float]) -> dict[str, Any]:
     everything = [s for part in cross_fitted(folds) for s in part]
     scored = of_kind(everything, AS_IT_IS, LUNA16_SIZES)
     own_sizes = of_kind(everything, OWN_SIZES)
@@ -59,12 +61,17 @@ def figures_of(folds: list[list[Search]]) -> dict[str, Any]:
         "both stages, cubes at 0.6 to 1.6 of their own size": froc_summary(own_sizes),
         "per fold": [froc_summary(of_kind(part, LUNA16_SIZES)) for part in cross_fitted(folds)],
         "threshold": threshold,
-        "by group at 1 false mark per scan": groups(scored, 1.0),
-        "by group at 4 false marks per scan": groups(scored, 4.0),
+        "by group at 1 false mark per scan": groups(scored, 1.0, contrasts_hu),
+        "by group at 4 false marks per scan": groups(scored, 4.0, contrasts_hu),
         "placing of what is shown": placing(scored, threshold),
         "pasted plain lung, at the threshold": pasted_lung(everything, threshold),
         "scans as they are, at the threshold": untouched(scored, threshold),
     }
+
+
+def donor_contrasts_hu(pack: Path) -> dict[str, float]:
+    donors = load_pack_donors(pack, ceiling_hu=BuildSettings().crops.high_hu)
+    return {donor.name: median_contrast_hu(donor) for donor in donors}
 
 
 def whole_scans(pack: Path, models: list[tuple[Path, PackFold]]) -> list[dict[str, Any]]:
@@ -191,7 +198,10 @@ def run() -> None:
         score_fold(model, options.data, fold, out, print, mirrored_passes=options.mirrored_passes)
         for model, fold, out in todo
     ]
-    figures = {"folds": [budget_of(model) for model, _, _ in todo], **figures_of(searched)}
+    figures = {
+        "folds": [budget_of(model) for model, _, _ in todo],
+        **figures_of(searched, donor_contrasts_hu(options.data)),
+    }
     if not options.model and not options.mirrored_passes:
         figures["LUNA16 scans at full resolution"] = whole_scans(options.data, [(m, fold) for m, fold, _ in todo])
         figures["folds"] += ["not run"] * (N_FOLDS - len(todo))

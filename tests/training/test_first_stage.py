@@ -20,9 +20,10 @@ from napari_alnct.training import first_stage, mining
 from napari_alnct.training.build_run import BuildRun
 from napari_alnct.training.crops import MinedMarks
 from napari_alnct.training.detector_validation import DetectorValidation
-from napari_alnct.training.first_stage import DetectorPatches, FirstStage, train_first_stage
+from napari_alnct.training.first_stage import DetectorPatches, FirstStage, finish_settings, train_first_stage
 from napari_alnct.training.loop import make_loader
 from napari_alnct.training.materials import Materials
+from napari_alnct.training.settings import FinishSettings
 
 from ..io.prepared_folder import write_prepared
 from .killed_build import EVENTS
@@ -191,6 +192,55 @@ def test_without_validation_the_end_is_used(materials: Materials, tmp_path: Path
     settings = replace(SETTINGS, validate_every=0, mining_at=())
     train_first_stage(materials, settings, BuildRun(folder=tmp_path, log=lambda _: None))
     assert not (tmp_path / "first_stage" / first_stage.BEST).exists()
+
+
+WITH_FINISH = replace(SETTINGS, validate_every=0, finish=FinishSettings(n_patches=8, mining_at=(0.0, 0.5)))
+
+
+def test_the_finish_draws_other_patches_in_its_own_way(materials: Materials) -> None:
+    """Its shares, its budget and rate, the next seed; everything else is the recipe's."""
+    finish = finish_settings(WITH_FINISH)
+    assert (finish.crops.most_insertions, finish.crops.faint_share, finish.crops.vessel_share) == (10, 0.5, 0.4)
+    assert finish.crops.imitation_share == 0.1
+    assert finish.crops.mined_share == WITH_FINISH.crops.mined_share
+    assert (finish.first_stage.n_steps, finish.first_stage.learning_rate) == (4, 1e-3)
+    assert finish.first_stage.batch == WITH_FINISH.first_stage.batch
+    draws = [
+        DetectorPatches(materials, s.crops, first_stage.NO_MARKS, seed=s.first_stage.seed, first=0, count=1)[0][0]
+        for s in (WITH_FINISH, finish)
+    ]
+    assert not torch.equal(*draws)
+
+
+def test_the_finish_goes_on_from_the_first_part(materials: Materials, tmp_path: Path) -> None:
+    """With a rate near zero the weights of the first part come out again; with a real one they move."""
+    plain = train_first_stage(
+        materials, replace(WITH_FINISH, finish=FinishSettings()), BuildRun(folder=tmp_path, log=lambda _: None)
+    )
+    assert not (tmp_path / "finish").exists()
+    moved = []
+    for name, rate in (("still", 1e-6), ("moving", 1e-2)):
+        settings = replace(WITH_FINISH, finish=replace(WITH_FINISH.finish, learning_rate=rate))
+        lines: list[str] = []
+        network = train_first_stage(materials, settings, BuildRun(folder=tmp_path / name, log=lines.append))
+        pairs = zip(plain.parameters(), network.parameters(), strict=True)
+        moved.append(max(float((a - b).detach().abs().max()) for a, b in pairs))
+        assert sum("finish" in line and "searching 3 training scans" in line for line in lines) == 2
+    assert moved[0] < 1e-4 < 1e-3 < moved[1]
+
+
+def test_a_finish_that_was_stopped_ends_with_the_same_weights(materials: Materials, tmp_path: Path) -> None:
+    """Stopped in the middle of the finish's steps: the same call gives what one call gives."""
+    quiet = BuildRun(folder=tmp_path / "whole", log=lambda _: None)
+    whole = train_first_stage(materials, WITH_FINISH, quiet)
+    n_asked = 12 + 2 * 3 + 1 + 3 + 2  # the first part with two searches, then a search of three scans, two steps
+    wishes = iter([False] * n_asked + [True])
+    cut = BuildRun(folder=tmp_path / "cut", log=lambda _: None, is_cancelled=lambda: next(wishes))
+    with pytest.raises(JobCancelled):
+        train_first_stage(materials, WITH_FINISH, cut)
+    assert (tmp_path / "cut" / "finish" / "resume.pt").is_file()
+    again = train_first_stage(materials, WITH_FINISH, BuildRun(folder=tmp_path / "cut", log=lambda _: None))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
 
 
 def test_a_wish_to_stop_is_heeded_in_the_middle_of_mining(materials: Materials, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from napari_alnct.core.errors import ModelError, SettingsError
+from napari_alnct.training.fold_groups import groups
 from napari_alnct.training.fold_judging import (
     cross_fitted,
     fit_searches,
     froc_interval,
     froc_of,
-    groups,
     of_kind,
     outcomes,
     pasted_lung,
@@ -157,6 +157,10 @@ def test_groups_and_placing_by_hand() -> None:
     assert table["at pleura"] == {"n": 4, "found": 3, "sensitivity": 0.75}
     assert table["at vessel"]["n"] == 1
     assert table["5-8 mm"] == {"n": 0, "found": 0, "sensitivity": None}
+    assert not any("HU" in name for name in table)
+    by_contrast = groups(everything, 1.0, {"d": 150.0})
+    assert by_contrast["faint, below 150 HU"]["n"] == by_contrast["denser"]["n"] == 0
+    assert by_contrast["150 to 300 HU"] == {"n": 5, "found": 4, "sensitivity": 0.8}
     assert placing(everything, 1.5) == {
         "n": 3,
         "median_centre_error_mm": 0.5,

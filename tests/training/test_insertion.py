@@ -11,14 +11,14 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from napari_alnct.core.geometry import Geometry
-from napari_alnct.training.cases import find_spots, make_case
+from napari_alnct.training.cases import TrainingCase, find_spots, make_case
 from napari_alnct.training.crops import CropSettings, degrade
+from napari_alnct.training.donor_drawing import draw_donor, draw_faint_donor, median_contrast_hu
 from napari_alnct.training.frames import PatchFrame, cut
 from napari_alnct.training.insertion import (
     WAYS,
     Donor,
     blend,
-    draw_donor,
     is_visible,
     make_donor,
     transform_donor,
@@ -81,6 +81,42 @@ def test_a_donor_that_no_scale_brings_to_the_wish_is_still_used() -> None:
     rng = np.random.default_rng(0)
     scales = [draw_donor([ball_donor(30.0)], rng)[1] for _ in range(20)]
     assert min(scales) == pytest.approx(0.35)
+
+
+def test_faint_donors_are_drawn_more_often() -> None:
+    """Of four equally frequent donors the faintest is 1/4 of the plain draws and 1 - (3/4)^3 of the others."""
+    rng = np.random.default_rng(0)
+    donors = [replace(ball_donor(8.0), contrast_hu=ball_donor(8.0).contrast_hu * k, name=str(k)) for k in (1, 2, 3, 4)]
+    assert median_contrast_hu(donors[1]) == pytest.approx(2 * median_contrast_hu(donors[0]))
+    names = [draw_faint_donor(donors, rng, share=0.5)[0].name for _ in range(1200)]
+    assert names.count("1") / 1200 == pytest.approx(0.5 * 0.25 + 0.5 * (1 - 0.75**3), abs=0.05)
+    assert names.count("4") / 1200 == pytest.approx(0.5 * 0.25 + 0.5 * 0.25**3, abs=0.04)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0.0), (0.4, 0.4), (1.0, 1.0)])
+def test_the_share_beside_vessels_can_be_chosen(share: float, expected: float) -> None:
+    """Of the others two thirds lie in aerated lung and one third at the pleura."""
+    host = np.full((48, 48, 48), -850, np.float32)
+    spots = np.array([[24, 24, 24]], np.int16)
+    case = replace(_empty_case(host), spots=dict.fromkeys(("aerated", "vessel", "pleura"), spots))
+    rng, nothing = np.random.default_rng(0), (np.zeros((0, 3)), np.zeros(0))
+    sorts = [
+        place_donors(
+            host.copy(),
+            case,
+            PatchFrame(np.zeros(3, int), 48),
+            [ball_donor(6.0)],
+            nothing,
+            1,
+            0,
+            8.0,
+            rng,
+            vessel_share=share,
+        ).sorts[0]
+        for _ in range(400)
+    ]
+    assert sorts.count("vessel") / 400 == pytest.approx(expected, abs=0.08)
+    assert sorts.count("pleura") / 400 == pytest.approx((1 - expected) / 3, abs=0.08)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -204,7 +240,16 @@ def test_a_nodule_is_not_put_where_nobody_would_see_it() -> None:
 def _place_in_wall(host: np.ndarray, seed: int) -> np.ndarray:
     """Give where donors went in a case whose every spot lies inside the wall."""
     spots = np.array([[24, 24, 36]] * 4, np.int16)
-    case = make_case(
+    case = _empty_case(host)
+    case = replace(case, spots=dict.fromkeys(case.spots, spots))
+    nothing = np.zeros((0, 3)), np.zeros(0)
+    frame, rng = PatchFrame(np.zeros(3, int), 48), np.random.default_rng(seed)
+    return place_donors(host.copy(), case, frame, [ball_donor(6.0)], nothing, 4, 0, 8.0, rng).centres_zyx_vox
+
+
+def _empty_case(host: np.ndarray) -> TrainingCase:
+    """Give a case without findings that is lung all over."""
+    return make_case(
         "wall",
         host.astype(np.int16),
         np.ones(host.shape, bool),
@@ -214,7 +259,3 @@ def _place_in_wall(host: np.ndarray, seed: int) -> np.ndarray:
         excluded_xyz_mm=np.zeros((0, 3)),
         excluded_diameters_mm=np.zeros(0),
     )
-    case = replace(case, spots=dict.fromkeys(case.spots, spots))
-    nothing = np.zeros((0, 3)), np.zeros(0)
-    frame, rng = PatchFrame(np.zeros(3, int), 48), np.random.default_rng(seed)
-    return place_donors(host.copy(), case, frame, [ball_donor(6.0)], nothing, 4, 0, 8.0, rng).centres_zyx_vox

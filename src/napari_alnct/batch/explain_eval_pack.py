@@ -19,7 +19,8 @@ from scipy import ndimage
 from napari_alnct.batch.explain_eval_cases import EvalScan, nodules_of
 from napari_alnct.core.checkpoint import Recipe
 from napari_alnct.core.errors import ModelError
-from napari_alnct.training.insertion import Donor, draw_donor, transform_donor
+from napari_alnct.training.donor_drawing import draw_donor
+from napari_alnct.training.insertion import Donor, transform_donor
 from napari_alnct.training.marks import insert_donors
 from napari_alnct.training.placement import Placed
 from napari_alnct.training.settings import BuildSettings

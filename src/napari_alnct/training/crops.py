@@ -20,6 +20,7 @@ from napari_alnct.core.network import OUTPUT_STRIDE
 from napari_alnct.core.targets import CellTargets, assign_cells
 from napari_alnct.training.case_library import overview_of
 from napari_alnct.training.cases import SPOT_SORTS, TrainingCase
+from napari_alnct.training.donor_drawing import drawing
 from napari_alnct.training.frames import PatchFrame, warped_frame
 from napari_alnct.training.imitations import imitate
 from napari_alnct.training.insertion import Donor
@@ -43,6 +44,10 @@ class CropSettings:
     """Most donors in one patch."""
     control_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.3
     """Share of patches that get plain lung pasted the same way."""
+    faint_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.0
+    """Share of donors that are the faintest of three drawn ones: those are missed most."""
+    vessel_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.25
+    """Share of donors put beside a vessel; of the rest one third goes to the pleura."""
     is_varied: bool = True
     """Vary rims, densities and blending of donors; off: every donor as it was cut."""
     warp_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.4
@@ -133,7 +138,18 @@ def draw_patch(
         n_donors = int(rng.integers(1, settings.most_insertions + 1)) if rng.random() < settings.insertion_share else 0
         n_controls = int(rng.integers(1, 4)) if rng.random() < settings.control_share else 0
         more = place_donors(
-            hu, case, frame, donors, taken, n_donors, n_controls, settings.round_hu, rng, is_varied=settings.is_varied
+            hu,
+            case,
+            frame,
+            donors,
+            taken,
+            n_donors,
+            n_controls,
+            settings.round_hu,
+            rng,
+            is_varied=settings.is_varied,
+            draw=drawing(settings.faint_share),
+            vessel_share=settings.vessel_share,
         )
         centres, diameters = np.vstack([centres, more.centres_zyx_vox]), np.concatenate([diameters, more.diameters_mm])
     painter = np.random.default_rng((seed, number, 3))

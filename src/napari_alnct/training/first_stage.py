@@ -1,6 +1,8 @@
 """Training the dense detector: patches, rounds of mining, validation, the best state.
 
-The run is a row of *segments*. Before a segment that follows a round of mining, the
+The training has one part or two: where the recipe has a *finish*, a second cycle of the
+learning rate follows on patches that hold more of what is missed most. Each part is a row
+of *segments*. Before a segment that follows a round of mining, the
 detector as it then is (averaged weights) searches the training scans, and the segment's
 patches are drawn with its false marks. Every so many steps the same detector is judged
 on the validation scans; the best state is what the second look is built on. Each of
@@ -11,6 +13,7 @@ that is killed anywhere ends with the same weights.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -30,7 +33,8 @@ from napari_alnct.training.mining import MARKS, mine, read_mined
 from napari_alnct.training.settings import BuildSettings
 from napari_alnct.training.training_log import CsvLog, TensorBoardLog
 
-TITLE = "first stage"
+TITLE, FINISH_TITLE = "first stage", "first stage, finish"
+FINISH_WARMUP = 0.05
 BEST, VALIDATIONS = "best_first_stage.safetensors", "validation.csv"
 JUDGED_STEP, BEST_STEP, BEST_CPM, N_WITHOUT = "judged_step", "best_step", "best_cpm", "n_without_gain"
 
@@ -93,11 +97,50 @@ def train_first_stage(materials: Materials, settings: BuildSettings, run: BuildR
     """
     stage = FirstStage(materials, settings, run)
     stage.train()
-    return stage.best()
+    network = stage.best()
+    if settings.finish.n_patches:
+        stage = FirstStage(materials, finish_settings(settings), run, start=network)
+        stage.train()
+        network = stage.best()
+    return network
+
+
+def finish_settings(settings: BuildSettings) -> BuildSettings:
+    """Give the recipe of the finish as if it were a whole first stage.
+
+    Parameters
+    ----------
+    settings : BuildSettings
+        The recipe, with a finish.
+
+    Returns
+    -------
+    BuildSettings
+        Its seed is the next one, so that no patch is drawn twice.
+    """
+    part, schedule = settings.finish, settings.first_stage
+    return replace(
+        settings,
+        mining_at=part.mining_at,
+        crops=replace(
+            settings.crops,
+            most_insertions=part.most_insertions,
+            faint_share=part.faint_share,
+            vessel_share=part.vessel_share,
+            imitation_share=part.imitation_share,
+        ),
+        first_stage=replace(
+            schedule,
+            n_patches=part.n_patches,
+            learning_rate=part.learning_rate,
+            warmup=FINISH_WARMUP,
+            seed=schedule.seed + 1,
+        ),
+    )
 
 
 class FirstStage:
-    """The first stage at work.
+    """The first stage at work, or its finish.
 
     Parameters
     ----------
@@ -107,15 +150,23 @@ class FirstStage:
         The recipe.
     run : BuildRun
         Where to write and whom to tell.
+    start : DetectorNetwork, optional
+        What the finish begins with, on the CPU; default: a fresh network. Not changed.
     """
 
-    def __init__(self, materials: Materials, settings: BuildSettings, run: BuildRun) -> None:
+    def __init__(
+        self, materials: Materials, settings: BuildSettings, run: BuildRun, *, start: DetectorNetwork | None = None
+    ) -> None:
         self.materials, self.settings, self.run = materials, settings, run
-        self.schedule, self.folder = settings.first_stage, run.folder / "first_stage"
+        self.title, folder = (TITLE, "first_stage") if start is None else (FINISH_TITLE, "finish")
+        self.schedule, self.folder = settings.first_stage, run.folder / folder
         torch.manual_seed(self.schedule.seed)
+        network = DetectorNetwork(settings.detector)
+        if start is not None:
+            network.load_state_dict(start.state_dict())
         loss = detector_loss(settings.crops.low_hu, settings.crops.high_hu)
-        self.trainer = Trainer(DetectorNetwork(settings.detector), self.schedule, loss, self.folder, run.device)
-        run.begin(TITLE, self.trainer)
+        self.trainer = Trainer(network, self.schedule, loss, self.folder, run.device)
+        run.begin(self.title, self.trainer)
 
     @property
     def mining_steps(self) -> list[int]:
@@ -132,7 +183,7 @@ class FirstStage:
             if every and self.trainer.step and self.trainer.step % every == 0:
                 judge()  # where a run was killed in the middle of it
             self.run.finish(
-                TITLE, self.trainer, self._batches(), curves, round_steps=every or None, on_round=lambda _: judge()
+                self.title, self.trainer, self._batches(), curves, round_steps=every or None, on_round=lambda _: judge()
             )
             if every:
                 judge()
@@ -141,7 +192,7 @@ class FirstStage:
         """Give the network of the best validation, or of the end of the run where there was none."""
         if BEST_STEP not in self.trainer.notes:
             return self._averaged()
-        self.run.log(f"{TITLE}: the state after step {self.trainer.notes[BEST_STEP]} is the best")
+        self.run.log(f"{self.title}: the state after step {self.trainer.notes[BEST_STEP]} is the best")
         network = read_checkpoint(self.folder / BEST).detector
         assert network is not None
         return network
@@ -176,13 +227,15 @@ class FirstStage:
         if passed[-1] < step or (folder / MARKS).is_file():
             return read_mined(folder)
         self.trainer.save()
-        self.run.log(f"{TITLE} {step}/{self.schedule.n_steps}: searching {len(self.materials.cases)} training scans")
+        self.run.log(
+            f"{self.title} {step}/{self.schedule.n_steps}: searching {len(self.materials.cases)} training scans"
+        )
         runner = self.run.runner(self._averaged())
         most, asked = self.settings.mined_per_scan, self.run.is_cancelled
         mined = mine(
             runner, self.materials.cases, self.materials.prepare, folder, most_per_case=most, is_cancelled=asked
         )
-        self.run.log(f"{TITLE} {step}/{self.schedule.n_steps}: {len(mined.case)} false marks to learn from")
+        self.run.log(f"{self.title} {step}/{self.schedule.n_steps}: {len(mined.case)} false marks to learn from")
         return mined
 
     def _validate(self, curves: TensorBoardLog) -> None:
@@ -223,4 +276,4 @@ class FirstStage:
         is_best = self.trainer.notes[BEST_STEP] == step
         best = ", the best so far" if is_best else f", best {self.trainer.notes[BEST_CPM]:.3f}"
         end = "; ending early" if self.trainer.is_stopped else ""
-        self.run.log(f"{TITLE} {step}/{n_steps}: validation {found.sentence()}{best}{end}")
+        self.run.log(f"{self.title} {step}/{n_steps}: validation {found.sentence()}{best}{end}")

@@ -28,7 +28,6 @@ from napari_alnct.training.fold_scores import (
 )
 from napari_alnct.training.joint_score import JointScore, fit_joint_score
 
-SIZES_MM = ((3.0, 5.0), (5.0, 8.0), (8.0, 12.0), (12.0, 40.0))
 N_SAMPLES = 1000
 FloatArray = NDArray[np.float64]
 Scored = tuple[Search, FloatArray]
@@ -237,32 +236,6 @@ def froc_summary(scored: Sequence[Scored]) -> dict[str, Any]:
         "cpm": round(curve.cpm, 4),
         "cpm_ci95": [round(v, 4) for v in cpm_band],
     }
-
-
-def groups(scored: Sequence[Scored], fp_rate: float) -> dict[str, dict[str, Any]]:
-    """Give sensitivity at a false-positive rate by size and by place of the inserted nodules.
-
-    Parameters
-    ----------
-    scored : sequence of (Search, ndarray)
-        Of all folds.
-    fp_rate : float
-        False marks per scan.
-
-    Returns
-    -------
-    dict
-        Name of the group to ``n``, ``found`` and ``sensitivity``.
-    """
-    threshold, found = froc_of(scored).threshold_at(fp_rate), outcomes(scored)
-    belongs = {f"{low:g}-{high:g} mm": [low <= o.nodule.diameter_mm < high for o in found] for low, high in SIZES_MM}
-    belongs |= {f"at {sort}": [o.nodule.sort == sort for o in found] for sort in sorted({o.nodule.sort for o in found})}
-    scores = np.array([o.score for o in found])
-    table = {}
-    for name, is_in in belongs.items():
-        n, n_found = int(np.sum(is_in)), int((scores[np.array(is_in, bool)] >= threshold).sum())
-        table[name] = {"n": n, "found": n_found, "sensitivity": round(n_found / n, 4) if n else None}
-    return table
 
 
 def untouched(scored: Sequence[Scored], threshold: float) -> list[dict[str, Any]]:

@@ -25,8 +25,9 @@ from napari_alnct.core.second_look import MIRRORED_LOOKS, second_look_logits
 from napari_alnct.io.atomic_file import replacing_text
 from napari_alnct.training.build_run import Log
 from napari_alnct.training.cases import TrainingCase
+from napari_alnct.training.donor_drawing import draw_donor, draw_donor_as_cut
 from napari_alnct.training.folds import PackFold
-from napari_alnct.training.insertion import Donor, draw_donor, draw_donor_as_cut
+from napari_alnct.training.insertion import Donor
 from napari_alnct.training.marks import find_marks, insert_donors
 from napari_alnct.training.placement import Placed
 from napari_alnct.training.settings import BuildSettings

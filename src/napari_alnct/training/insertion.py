@@ -12,7 +12,6 @@ is this project's own, see docs/training.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +23,6 @@ LUNG_HU = (-960.0, -600.0)  # what counts as lung around a donor nodule
 DEFAULT_LUNG_HU = -850.0
 SOFT_EDGE_VOX = 0.8
 RIM_VOX = 6  # kept around the outline when a donor is cut
-DIAMETERS_MM = (3.25, 32.0)
-SCALES, MILD_SCALES = (0.35, 1.6), (0.6, 1.6)
-SIZE_EDGES_MM = (3.25, 4.0, 6.0, 6.43, 8.0, 10.0, 20.0, 32.0)
-SIZE_COUNTS = (49, 453, 91, 185, 127, 231, 50)  # of LUNA16's 1,186 nodules between these edges
 LEAST_VISIBLE = 0.4  # of a donor's contrast must be gained where it is put
 WAYS = ("mixed", "replace", "add")  # of blending; the first is the rule in `blend`
 WAY_SHARES = (0.6, 0.25, 0.15)
@@ -185,89 +180,6 @@ def _overlap(
     stop = start + donor.outline.shape
     inside = tuple(slice(max(0, a), min(n, b)) for a, b, n in zip(start, stop, host.shape, strict=True))
     return inside, tuple(slice(s.start - a, s.stop - a) for s, a in zip(inside, start, strict=True))
-
-
-def draw_diameter_mm(rng: np.random.Generator) -> float:
-    """Give a diameter distributed like LUNA16's: median 6.4 mm, 42 % below 6 mm, 3.25 to 32 mm.
-
-    Parameters
-    ----------
-    rng : Generator
-        Source of chance.
-
-    Returns
-    -------
-    float
-        mm.
-
-    References
-    ----------
-    Counts: ``annotations.csv`` of LUNA16 (Zenodo 3723295).
-    """
-    passed = np.concatenate([[0], np.cumsum(SIZE_COUNTS)]) / sum(SIZE_COUNTS)
-    return float(np.interp(rng.random(), passed, SIZE_EDGES_MM))
-
-
-def draw_donor(donors: Sequence[Donor], rng: np.random.Generator) -> tuple[Donor, float]:
-    """Give a donor and a scale that lead to LUNA16-like diameters.
-
-    The diameter is drawn first, then one of the donors that reach it, so that small
-    nodules are as frequent as in LUNA16 however large the donors are.
-
-    Parameters
-    ----------
-    donors : sequence of Donor
-        At least one.
-    rng : Generator
-        Source of chance.
-
-    Returns
-    -------
-    tuple of (Donor, float)
-        The donor as it is, and new size over old size, 0.35 to 1.6.
-    """
-    wish_mm = draw_diameter_mm(rng)
-    scales = wish_mm / diameters_of(donors)
-    fits = np.flatnonzero((scales >= SCALES[0]) & (scales <= SCALES[1]))
-    number = int(rng.choice(fits)) if len(fits) else int(rng.integers(len(donors)))
-    donor, scale = donors[number], float(np.clip(scales[number], *SCALES))
-    return donor, float(np.clip(donor.diameter_mm * scale, *DIAMETERS_MM)) / donor.diameter_mm
-
-
-def draw_donor_as_cut(donors: Sequence[Donor], rng: np.random.Generator) -> tuple[Donor, float]:
-    """Give a donor and a scale of 0.6 to 1.6, so that sizes are about those of the donors.
-
-    Parameters
-    ----------
-    donors : sequence of Donor
-        At least one.
-    rng : Generator
-        Source of chance.
-
-    Returns
-    -------
-    tuple of (Donor, float)
-        The donor as it is, and new size over old size, kept to 3.25 to 32 mm.
-    """
-    donor, scale = donors[int(rng.integers(len(donors)))], float(rng.uniform(*MILD_SCALES))
-    return donor, float(np.clip(donor.diameter_mm * scale, *DIAMETERS_MM)) / donor.diameter_mm
-
-
-def diameters_of(donors: Sequence[Donor]) -> NDArray[np.float64]:
-    """Give the diameters of donors; those on disk are not read for it.
-
-    Parameters
-    ----------
-    donors : sequence of Donor
-        In memory, or with an attribute ``diameters_mm`` of their own.
-
-    Returns
-    -------
-    ndarray, shape (N,)
-        mm.
-    """
-    known: NDArray[np.float64] | None = getattr(donors, "diameters_mm", None)
-    return np.array([donor.diameter_mm for donor in donors]) if known is None else known
 
 
 def vary(donor: Donor, rng: np.random.Generator) -> tuple[Donor, str]:

@@ -20,9 +20,10 @@ from napari_alnct.core.inference import Runner
 from napari_alnct.core.lung_mask import LungMask
 from napari_alnct.evaluation.matching import ScanMatch, cap_marks, match_scan
 from napari_alnct.training.cases import EXCLUDED_MARGIN_MM, TrainingCase
+from napari_alnct.training.donor_drawing import DrawDonor, draw_donor
 from napari_alnct.training.frames import PatchFrame
-from napari_alnct.training.insertion import Donor, draw_donor
-from napari_alnct.training.placement import DrawDonor, Placed, place_donors
+from napari_alnct.training.insertion import Donor
+from napari_alnct.training.placement import Placed, place_donors
 
 FloatArray = NDArray[np.float64]
 
@@ -49,7 +50,15 @@ class CaseMarks:
         return labels
 
 
-def with_donors(case: TrainingCase, donors: Sequence[Donor], n_donors: int, round_hu: float, seed: int) -> TrainingCase:
+def with_donors(
+    case: TrainingCase,
+    donors: Sequence[Donor],
+    n_donors: int,
+    round_hu: float,
+    seed: int,
+    *,
+    draw: DrawDonor = draw_donor,
+) -> TrainingCase:
     """Give the case with donors and half as many plain-lung controls put into it; as `insert_donors`.
 
     Parameters
@@ -64,13 +73,15 @@ def with_donors(case: TrainingCase, donors: Sequence[Donor], n_donors: int, roun
         Rounding step shared with the host.
     seed : int
         Decides which and where.
+    draw : callable
+        From donors and source of chance to a donor and its scale; default: LUNA16's sizes.
 
     Returns
     -------
     TrainingCase
         Its nodules are those of the case, then the inserted ones.
     """
-    return insert_donors(case, donors, n_donors, round_hu, seed, n_controls=n_donors // 2)[0]
+    return insert_donors(case, donors, n_donors, round_hu, seed, n_controls=n_donors // 2, draw=draw)[0]
 
 
 def insert_donors(

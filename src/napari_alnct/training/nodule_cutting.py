@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_alnct.training.cases import TrainingCase
-from napari_alnct.training.insertion import DIAMETERS_MM, LUNG_HU, RIM_VOX, Donor, make_donor
+from napari_alnct.training.donor_drawing import DIAMETERS_MM
+from napari_alnct.training.insertion import LUNG_HU, RIM_VOX, Donor, make_donor
 
 REACH, LEAST_REACH_MM = 1.3, 1.5  # of the annotated radius, and beyond it: voxels farther out are never nodule
 LEAST_CONTRAST_HU = 120.0  # of the core over the lung around it

@@ -7,22 +7,28 @@ seam carries no information.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_alnct.training.cases import SPOT_SORTS, TrainingCase
+from napari_alnct.training.donor_drawing import DrawDonor, draw_donor
 from napari_alnct.training.frames import PatchFrame, cut
-from napari_alnct.training.insertion import Donor, blend, draw_donor, is_visible, transform_donor, vary
+from napari_alnct.training.insertion import (
+    Donor,
+    blend,
+    is_visible,
+    transform_donor,
+    vary,
+)
 
 CLEARANCE_MM = 4.0  # between the rims of an inserted and any other finding
-SPOT_SHARES = (0.5, 0.25, 0.25)  # aerated, vessel, pleura
+VESSEL_SHARE, PLEURA_SHARE = 0.25, 1 / 3  # of all donors; of those that are not put beside a vessel
 N_TRIES = 12
 EDGE_VOX = 3  # centres stay this far inside the array
 FloatArray = NDArray[np.float64]
-DrawDonor = Callable[[Sequence[Donor], np.random.Generator], tuple[Donor, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +62,7 @@ def place_donors(
     *,
     is_varied: bool = False,
     draw: DrawDonor = draw_donor,
+    vessel_share: float = VESSEL_SHARE,
 ) -> Placed:
     """Blend donors and plain-lung controls into a host.
 
@@ -81,6 +88,8 @@ def place_donors(
         Vary rims, densities and the way of blending, as for training; else every donor as it is.
     draw : callable
         From donors and source of chance to a donor and its scale; default: LUNA16's sizes.
+    vessel_share : float
+        Share of places beside a vessel; of the others one third is at the pleura.
 
     Returns
     -------
@@ -100,7 +109,8 @@ def place_donors(
             donor = _as_control(donor, case, rng)
         donor, way = vary(donor, rng) if is_varied else (donor, "mixed")
         seen_in = None if is_control else hu
-        centre, sort = _free_spot(case, frame, donor, (places, radii), hu.shape, seen_in, rng)
+        sort = str(rng.choice(SPOT_SORTS, p=_spot_shares(vessel_share)))
+        centre = _free_spot(case.spots[sort], sort, frame, donor, (places, radii), hu.shape, seen_in, rng)
         if centre is None or donor.outline.max() < 0.5:
             continue
         donor = _rounded(donor, round_hu)
@@ -137,17 +147,18 @@ def _rounded(donor: Donor, step_hu: float) -> Donor:
 
 
 def _free_spot(
-    case: TrainingCase,
+    spots_zyx_vox: NDArray[np.int16],
+    sort: str,
     frame: PatchFrame,
     donor: Donor,
     taken: tuple[list[tuple[float, ...]], list[float]],
     shape: tuple[int, ...],
     seen_in: NDArray[np.float32] | None,
     rng: np.random.Generator,
-) -> tuple[NDArray[np.int_] | None, str]:
-    """Give a voxel of the patch that is clear of every other finding and where the donor would show; its sort."""
-    sort, radius_mm = str(rng.choice(SPOT_SORTS, p=SPOT_SHARES)), donor.diameter_mm / 2
-    spots = np.rint(frame.to_patch(case.spots[sort])).astype(int)
+) -> NDArray[np.int_] | None:
+    """Give a voxel of the patch that is clear of every other finding and where the donor would show."""
+    radius_mm = donor.diameter_mm / 2
+    spots = np.rint(frame.to_patch(spots_zyx_vox)).astype(int)
     spots = spots[np.all((spots >= EDGE_VOX) & (spots < np.array(shape) - EDGE_VOX), axis=1)]
     places, reach = np.array(taken[0], float).reshape(-1, 3), np.array(taken[1], float)
     for _ in range(N_TRIES if len(spots) else 0):
@@ -157,8 +168,14 @@ def _free_spot(
         gap = np.linalg.norm(places - spot, axis=1) - reach - radius_mm
         is_free = (gap > CLEARANCE_MM).all() and np.all((spot >= 0) & (spot < shape))
         if is_free and (seen_in is None or is_visible(seen_in, donor, spot)):
-            return spot, sort
-    return None, sort
+            return spot
+    return None
+
+
+def _spot_shares(vessel_share: float) -> tuple[float, float, float]:
+    """Give the shares of `SPOT_SORTS`: in aerated lung, beside a vessel, at the pleura."""
+    rest = 1.0 - vessel_share
+    return rest * (1.0 - PLEURA_SHARE), vessel_share, rest * PLEURA_SHARE
 
 
 def _direction(rng: np.random.Generator) -> FloatArray:

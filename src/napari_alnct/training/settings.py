@@ -24,6 +24,30 @@ BASED_ON = "based_on"
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinishSettings:
+    """The last part of the first stage's training: a second cycle of the learning rate on other patches."""
+
+    n_patches: Annotated[int, {"min": 0, "max": 1_000_000_000}] = 0
+    """Patches of this part; 0: there is none."""
+    learning_rate: Annotated[float, {"min": 1e-6, "max": 1.0}] = 1e-3
+    """Its highest learning rate."""
+    mining_at: Annotated[tuple[float, ...], {"min": 0.0, "max": 1.0}] = (0.0, 0.5)
+    """Shares of this part after which the false marks on the training scans are collected anew."""
+    most_insertions: Annotated[int, {"min": 1, "max": 10}] = 10
+    """As in `CropSettings`, for this part."""
+    faint_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.5
+    """As in `CropSettings`, for this part."""
+    vessel_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.4
+    """As in `CropSettings`, for this part."""
+    imitation_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.1
+    """As in `CropSettings`, for this part."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        check_bounds(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildSettings:
     """Everything that decides a bundled model, apart from the data themselves."""
 
@@ -45,6 +69,8 @@ class BuildSettings:
     """Times that new donors are put into every training scan to collect marks for the second look."""
     pool_donors_per_scan: Annotated[int, {"min": 0, "max": 200}] = 24
     """Donors put into each real scan per round."""
+    pool_faint_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.0
+    """As ``faint_share`` in `CropSettings`, for these donors."""
     pool_errors_per_scan: Annotated[int, {"min": 1, "max": 100}] = 60
     """Errors of the first stage kept per scan and round for the second look, strongest first."""
     mining_at: Annotated[tuple[float, ...], {"min": 0.0, "max": 1.0}] = ()
@@ -61,6 +87,7 @@ class BuildSettings:
     )
     crops: CropSettings = field(default_factory=CropSettings)
     first_stage: TrainSettings = field(default_factory=lambda: TrainSettings(n_patches=10_000))
+    finish: FinishSettings = field(default_factory=FinishSettings)
     second_look: TrainSettings = field(
         default_factory=lambda: TrainSettings(n_patches=12_000, batch=16, learning_rate=5e-4)
     )
