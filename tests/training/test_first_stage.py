@@ -20,7 +20,13 @@ from napari_alnct.training import first_stage, mining
 from napari_alnct.training.build_run import BuildRun
 from napari_alnct.training.crops import MinedMarks
 from napari_alnct.training.detector_validation import DetectorValidation
-from napari_alnct.training.first_stage import DetectorPatches, FirstStage, finish_settings, train_first_stage
+from napari_alnct.training.first_stage import (
+    DetectorPatches,
+    FirstStage,
+    finish_first_stage,
+    finish_settings,
+    train_first_stage,
+)
 from napari_alnct.training.loop import make_loader
 from napari_alnct.training.materials import Materials
 from napari_alnct.training.settings import FinishSettings
@@ -214,33 +220,34 @@ def test_the_finish_draws_other_patches_in_its_own_way(materials: Materials) -> 
 
 def test_the_finish_goes_on_from_the_first_part(materials: Materials, tmp_path: Path) -> None:
     """With a rate near zero the weights of the first part come out again; with a real one they move."""
-    plain = train_first_stage(
-        materials, replace(WITH_FINISH, finish=FinishSettings()), BuildRun(folder=tmp_path, log=lambda _: None)
-    )
+    first = train_first_stage(materials, WITH_FINISH, BuildRun(folder=tmp_path, log=lambda _: None))
+    none = replace(WITH_FINISH, finish=FinishSettings())
+    assert finish_first_stage(first, materials, none, BuildRun(folder=tmp_path, log=lambda _: None)) is first
     assert not (tmp_path / "finish").exists()
     moved = []
     for name, rate in (("still", 1e-6), ("moving", 1e-2)):
         settings = replace(WITH_FINISH, finish=replace(WITH_FINISH.finish, learning_rate=rate))
         lines: list[str] = []
-        network = train_first_stage(materials, settings, BuildRun(folder=tmp_path / name, log=lines.append))
-        pairs = zip(plain.parameters(), network.parameters(), strict=True)
+        network = finish_first_stage(first, materials, settings, BuildRun(folder=tmp_path / name, log=lines.append))
+        pairs = zip(first.parameters(), network.parameters(), strict=True)
         moved.append(max(float((a - b).detach().abs().max()) for a, b in pairs))
-        assert sum("finish" in line and "searching 3 training scans" in line for line in lines) == 2
+        assert sum("searching 3 training scans" in line for line in lines) == 2
     assert moved[0] < 1e-4 < 1e-3 < moved[1]
 
 
 def test_a_finish_that_was_stopped_ends_with_the_same_weights(materials: Materials, tmp_path: Path) -> None:
     """Stopped in the middle of the finish's steps: the same call gives what one call gives."""
+    first = train_first_stage(materials, WITH_FINISH, BuildRun(folder=tmp_path, log=lambda _: None))
     quiet = BuildRun(folder=tmp_path / "whole", log=lambda _: None)
-    whole = train_first_stage(materials, WITH_FINISH, quiet)
-    n_asked = 12 + 2 * 3 + 1 + 3 + 2  # the first part with two searches, then a search of three scans, two steps
-    wishes = iter([False] * n_asked + [True])
+    whole = finish_first_stage(first, materials, WITH_FINISH, quiet)
+    wishes = iter([False] * (1 + 3 + 1) + [True])  # before the first step, three scans, another step
     cut = BuildRun(folder=tmp_path / "cut", log=lambda _: None, is_cancelled=lambda: next(wishes))
     with pytest.raises(JobCancelled):
-        train_first_stage(materials, WITH_FINISH, cut)
+        finish_first_stage(first, materials, WITH_FINISH, cut)
     assert (tmp_path / "cut" / "finish" / "resume.pt").is_file()
-    again = train_first_stage(materials, WITH_FINISH, BuildRun(folder=tmp_path / "cut", log=lambda _: None))
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+    again = BuildRun(folder=tmp_path / "cut", log=lambda _: None)
+    resumed = finish_first_stage(first, materials, WITH_FINISH, again)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
 def test_a_wish_to_stop_is_heeded_in_the_middle_of_mining(materials: Materials, tmp_path: Path) -> None:

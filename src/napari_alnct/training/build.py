@@ -1,8 +1,8 @@
 """The build of a model, stage by stage; each stage is resumable.
 
 First stage (dense detector), marks of the first stage on the training scans,
-second look (patch classifier) on these marks, calibration and thresholds on the
-held-out scans, one model file.
+second look (patch classifier) on these marks, the finish of the first stage,
+calibration and thresholds on the held-out scans, one model file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from napari_alnct.core.errors import SettingsError
 from napari_alnct.core.network import ClassifierNetwork, DetectorNetwork
 from napari_alnct.training.build_run import BuildRun, Log
 from napari_alnct.training.calibration import Calibration, calibrate, score_held_out
-from napari_alnct.training.first_stage import train_first_stage
+from napari_alnct.training.first_stage import finish_first_stage, train_first_stage
 from napari_alnct.training.materials import Materials, gather
 from napari_alnct.training.patch_pool import collect_pool, pool_facts
 from napari_alnct.training.saving import replace_file
@@ -140,9 +140,10 @@ def build_from_materials(
         If the first stage finds nothing to learn a second look from, or nothing to calibrate on.
     """
     detector = train_first_stage(materials, settings, run)
-    first = run.runner(detector)
-    pool = collect_pool(first, materials, settings, run)
+    pool = collect_pool(run.runner(detector), materials, settings, run)
     classifier = train_second_look(pool, detector, settings, run)
+    detector = finish_first_stage(detector, materials, settings, run)
+    first = run.runner(detector)
     if calibration is None:
         calibration = calibrate(score_held_out(first, run.runner(classifier), materials, settings, run.log))
     facts = _record(settings, materials, run) | pool_facts(pool) | {"held_out_results": calibration.results}

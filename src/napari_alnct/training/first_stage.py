@@ -97,12 +97,40 @@ def train_first_stage(materials: Materials, settings: BuildSettings, run: BuildR
     """
     stage = FirstStage(materials, settings, run)
     stage.train()
-    network = stage.best()
-    if settings.finish.n_patches:
-        stage = FirstStage(materials, finish_settings(settings), run, start=network)
-        stage.train()
-        network = stage.best()
-    return network
+    return stage.best()
+
+
+def finish_first_stage(
+    start: DetectorNetwork, materials: Materials, settings: BuildSettings, run: BuildRun
+) -> DetectorNetwork:
+    """Give the detector after its finish, continuing where an earlier run stopped.
+
+    Parameters
+    ----------
+    start : DetectorNetwork
+        What `train_first_stage` gave; not changed.
+    materials : Materials
+        Cases and donors.
+    settings : BuildSettings
+        The recipe.
+    run : BuildRun
+        Its folder gets ``finish``, as ``first_stage``.
+
+    Returns
+    -------
+    DetectorNetwork
+        As from `train_first_stage`; where the recipe has no finish, `start` itself.
+
+    Raises
+    ------
+    JobCancelled, ModelError
+        As `train_first_stage`.
+    """
+    if not settings.finish.n_patches:
+        return start
+    stage = FirstStage(materials, finish_settings(settings), run, start=start)
+    stage.train()
+    return stage.best()
 
 
 def finish_settings(settings: BuildSettings) -> BuildSettings:

@@ -50,15 +50,7 @@ class CaseMarks:
         return labels
 
 
-def with_donors(
-    case: TrainingCase,
-    donors: Sequence[Donor],
-    n_donors: int,
-    round_hu: float,
-    seed: int,
-    *,
-    draw: DrawDonor = draw_donor,
-) -> TrainingCase:
+def with_donors(case: TrainingCase, donors: Sequence[Donor], n_donors: int, round_hu: float, seed: int) -> TrainingCase:
     """Give the case with donors and half as many plain-lung controls put into it; as `insert_donors`.
 
     Parameters
@@ -73,15 +65,13 @@ def with_donors(
         Rounding step shared with the host.
     seed : int
         Decides which and where.
-    draw : callable
-        From donors and source of chance to a donor and its scale; default: LUNA16's sizes.
 
     Returns
     -------
     TrainingCase
         Its nodules are those of the case, then the inserted ones.
     """
-    return insert_donors(case, donors, n_donors, round_hu, seed, n_controls=n_donors // 2, draw=draw)[0]
+    return insert_donors(case, donors, n_donors, round_hu, seed, n_controls=n_donors // 2)[0]
 
 
 def insert_donors(

@@ -25,7 +25,6 @@ from napari_alnct.training.build_run import BuildRun
 from napari_alnct.training.case_library import overview_of
 from napari_alnct.training.cases import TrainingCase
 from napari_alnct.training.crops import degrade
-from napari_alnct.training.donor_drawing import drawing
 from napari_alnct.training.loop import Batch
 from napari_alnct.training.marks import CaseMarks, find_marks, with_donors
 from napari_alnct.training.materials import Materials
@@ -175,8 +174,7 @@ def _parts(folder: Path, materials: Materials, turn: int) -> Iterator[tuple[int,
 def _host(materials: Materials, settings: BuildSettings, number: int, seed: int) -> TrainingCase:
     case = materials.cases[number]
     donors = () if case.is_synthetic else materials.donors
-    draw = drawing(settings.pool_faint_share)
-    return with_donors(case, donors, settings.pool_donors_per_scan, settings.crops.round_hu, seed, draw=draw)
+    return with_donors(case, donors, settings.pool_donors_per_scan, settings.crops.round_hu, seed)
 
 
 def _write_part(path: Path, marks: CaseMarks, settings: BuildSettings, seed: int, prepare: PrepareSettings) -> None:

@@ -69,8 +69,6 @@ class BuildSettings:
     """Times that new donors are put into every training scan to collect marks for the second look."""
     pool_donors_per_scan: Annotated[int, {"min": 0, "max": 200}] = 24
     """Donors put into each real scan per round."""
-    pool_faint_share: Annotated[float, {"min": 0.0, "max": 1.0}] = 0.0
-    """As ``faint_share`` in `CropSettings`, for these donors."""
     pool_errors_per_scan: Annotated[int, {"min": 1, "max": 100}] = 60
     """Errors of the first stage kept per scan and round for the second look, strongest first."""
     mining_at: Annotated[tuple[float, ...], {"min": 0.0, "max": 1.0}] = ()
