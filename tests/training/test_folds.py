@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -196,25 +197,46 @@ def test_the_interval_holds_the_figure_and_shrinks_to_it_for_equal_scans() -> No
     assert cpm == (0.5, 0.5)
 
 
-def test_scores_of_a_fold_come_from_the_other_folds() -> None:
-    """Changing a fold's own logits leaves its weights alone, and changes those of the others."""
+def test_the_balance_of_a_fold_comes_from_the_other_folds() -> None:
+    """By a second fit: weights of the other two, brought to the scale and the constant of all three."""
     rng = np.random.default_rng(0)
 
-    def fold(shift: float) -> list[Search]:
+    def fold() -> list[Search]:
         labels = [1, 0] * 20
-        logits = [float(rng.normal(shift + 2 * label)) for label in labels]
-        return [search("LIDC-IDRI-1", LUNA16_SIZES, logits, labels, [nodule(0)])]
+        one = search("LIDC-IDRI-1", LUNA16_SIZES, [float(rng.normal(2 * v)) for v in labels], labels, [nodule(0)])
+        return [replace(one, second=one.first * 0.3 + rng.normal(size=40))]
 
-    folds = [fold(0.0), fold(0.0), fold(0.0)]
-    before = cross_fitted(folds)
-    changed = [[search("LIDC-IDRI-1", LUNA16_SIZES, [9.0, 8.0], [0, 1], [nodule(1)])], *folds[1:]]
-    after = cross_fitted(changed)
-    own_marks = folds[0][0].first
-    assert len(after[0][0][1]) == 2
-    assert not np.allclose(before[1][0][1], after[1][0][1])
-    unchanged = cross_fitted([folds[0], folds[1], folds[2]])[0][0][1]
-    assert np.allclose(unchanged, before[0][0][1])
-    assert len(own_marks) == len(unchanged)
+    folds = [fold(), fold(), fold()]
+    found = cross_fitted(folds)
+    everything = fit_searches([s for part in folds for s in part])
+    for number, part in enumerate(found):
+        others = fit_searches([s for k, fold in enumerate(folds) if k != number for s in fold])
+        logit = np.log(part[0][1] / (1 - part[0][1]))
+        mean = (others.detector * part[0][0].first + others.classifier * part[0][0].second) / (
+            others.detector + others.classifier
+        )
+        assert np.allclose(logit, (everything.detector + everything.classifier) * mean + everything.constant)
+    single = cross_fitted(folds[:1])[0][0][1]
+    assert np.allclose(single, fit_searches(folds[0]).scores(folds[0][0].first, folds[0][0].second))
+
+
+def test_a_mark_keeps_its_rank_when_its_own_fold_changes() -> None:
+    """The balance of fold 0 does not depend on what else is in fold 0."""
+    rng = np.random.default_rng(1)
+    labels = [1, 0] * 20
+    folds = [
+        [
+            replace(
+                search("LIDC-IDRI-1", LUNA16_SIZES, rng.normal(labels).tolist(), labels, [nodule(0)]),
+                second=rng.normal(labels),
+            )
+        ]
+        for _ in range(3)
+    ]
+    more = search("LIDC-IDRI-2", LUNA16_SIZES, [9.0, 8.0], [0, 1], [nodule(1)])
+    before, after = cross_fitted(folds)[0][0][1], cross_fitted([[*folds[0], more], *folds[1:]])[0][0][1]
+    assert not np.allclose(before, after)
+    assert np.argsort(before).tolist() == np.argsort(after).tolist()
 
 
 def test_even_odds_mean_what_luna16_holds() -> None:

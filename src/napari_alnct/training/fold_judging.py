@@ -1,7 +1,7 @@
 """What leave-scans-out folds show, from the searches alone.
 
-Logits become scores by a logistic regression that is fitted on the other folds, so no
-figure of a fold depends on its own scans. Sensitivity is over the nodules put into all
+Logits of the two stages are weighed by a logistic regression that is fitted on the other
+folds, so no mark's rank depends on its own fold's scans. Sensitivity is over the nodules put into all
 held-out scans; errors are counted on the fully annotated ones. Intervals come from a
 bootstrap over source scans, the only independent unit there is.
 """
@@ -46,7 +46,7 @@ class NoduleOutcome:
 
 
 def cross_fitted(folds: Sequence[Sequence[Search]], *, second_look: bool = True) -> list[list[Scored]]:
-    """Give every search with the scores of its marks; each fold's scores are fitted on the other folds.
+    """Give every search with the scores of its marks; how a fold's marks are weighed is fitted on the other folds.
 
     Parameters
     ----------
@@ -58,11 +58,19 @@ def cross_fitted(folds: Sequence[Sequence[Search]], *, second_look: bool = True)
     Returns
     -------
     list of list of (Search, ndarray (M,))
+
+    Notes
+    -----
+    With weights a, b of the two logits from the other folds, marks are ranked by (a first + b second) / (a + b). Scale
+    and constant, which give a score its meaning, are those of all folds together, for all folds alike, as the
+    shipped model has one of each: fitted per fold they differ by chance and would shift the folds against each other.
+    They change no rank and so no figure but the threshold's number.
     """
+    common = fit_searches([search for part in folds for search in part], second_look=second_look)
     scored = []
     for number, searches in enumerate(folds):
         others = [s for other, part in enumerate(folds) if other != number or len(folds) == 1 for s in part]
-        joint = fit_searches(others, second_look=second_look)
+        joint = fit_searches(others, second_look=second_look).rescaled(common)
         scored.append([(search, joint.scores(search.first, search.second)) for search in searches])
     return scored
 

@@ -42,6 +42,30 @@ class JointScore:
         """
         return np.asarray(1 / (1 + np.exp(-(self.detector * first + self.classifier * second + self.constant))))
 
+    def rescaled(self, other: JointScore) -> JointScore:
+        """Give the same balance of the two logits with the scale and the constant of another joint score.
+
+        Parameters
+        ----------
+        other : JointScore
+            Lends the sum of its weights and its constant.
+
+        Returns
+        -------
+        JointScore
+            Marks have the same order as before; with weights of 0 there is no order, and `other` is given back.
+
+        Examples
+        --------
+        >>> JointScore(3.0, 1.0, -9.0).rescaled(JointScore(1.0, 1.0, -2.0))
+        JointScore(detector=1.5, classifier=0.5, constant=-2.0)
+        """
+        total = self.detector + self.classifier
+        if total <= 0:
+            return other
+        factor = (other.detector + other.classifier) / total
+        return JointScore(self.detector * factor, self.classifier * factor, other.constant)
+
 
 def fit_joint_score(
     first: FloatArray, second: FloatArray | None, labels: NDArray[np.int8], *, nodules_per_scan: float
