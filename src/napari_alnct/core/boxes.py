@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_MERGE_RADIUS_MM = 4.0
+RIM = 1.25  # of its radius a stronger candidate clears: lobes and spicules of a large one get marks of their own
 
 
 def merge_close(
@@ -15,7 +16,7 @@ def merge_close(
     *,
     least_radius_mm: float = LEAST_MERGE_RADIUS_MM,
 ) -> NDArray[np.intp]:
-    """Give the candidates that remain when those inside a stronger one are dropped.
+    """Give the candidates that remain when those inside a stronger one, or on its rim, are dropped.
 
     Parameters
     ----------
@@ -26,7 +27,7 @@ def merge_close(
     diameters_mm : ndarray, shape (N,)
         Diameters.
     least_radius_mm : float
-        A stronger candidate clears at least this far around it.
+        A stronger candidate clears at least this far around it, else 1.25 times its radius.
 
     Returns
     -------
@@ -45,6 +46,6 @@ def merge_close(
         if not alive[i]:
             continue
         kept.append(i)
-        reach = max(diameters_mm[i] / 2, least_radius_mm)
+        reach = max(RIM * diameters_mm[i] / 2, least_radius_mm)
         alive &= np.linalg.norm(positions_mm - positions_mm[i], axis=1) >= reach
     return np.array(kept, dtype=np.intp)

@@ -40,7 +40,7 @@ OWN, CONTROL = "own", "control"  # sorts of what is no inserted nodule
 AS_IT_IS, LUNA16_SIZES, OWN_SIZES, PLAIN_LUNG = "as it is", "LUNA16's sizes", "the cubes' own sizes", "plain lung"
 KINDS = (AS_IT_IS, *(LUNA16_SIZES,) * N_TURNS, PLAIN_LUNG, *(OWN_SIZES,) * N_TURNS)  # of the searches of a scan
 FULLY_ANNOTATED = "LIDC-IDRI"  # of these every finding is marked or excluded, so a mark on nothing is an error
-SCORES_VERSION = 4
+SCORES_VERSION = 5
 ARRAYS = {
     "first": float,
     "second": float,
