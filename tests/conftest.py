@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests run side by side, and waiting threads spin
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in the background of a script; programs that tests start
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # would ignore Ctrl-C too
 
 ROOT = Path(__file__).resolve().parents[1]
 
